@@ -1,1 +1,16 @@
-//! x
+//! The off-box program: takes heartbeats, judges liveness, opens incidents, tells on-call.
+//!
+//! In the data's order:
+
+pub mod liveness {
+    //! Pure: who is alive, by arrivals alone.
+    pub mod time;
+}
+pub mod incident {
+    //! Pure: what is wrong, opened once and resolved once.
+    pub mod change;
+}
+pub mod notify {
+    //! Who is told, and that it arrives.
+    pub mod outbox;
+}

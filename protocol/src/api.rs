@@ -1,1 +1,162 @@
-//! x
+//! What operators ask and are told: the JSON API's bodies, shared by the server, `fleetctl` and the page.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::heartbeat::{Paused, UnitState};
+use crate::incident::{Ack, Incident, TimelineEntry};
+use crate::names::{BoxName, Labels};
+use crate::report::{Report, Status};
+use crate::words::words;
+
+words! {
+    /// The liveness of a box, as shown.
+    pub enum Liveness {
+        /// Has never sent a beat.
+        Unseen = "unseen",
+        /// Beats arrive.
+        Live = "live",
+        /// The next beat is overdue.
+        Suspect = "suspect",
+        /// Nothing answers.
+        Dark = "dark",
+        /// The host answers a witness, the watchdog does not.
+        Silent = "silent",
+        /// Said goodbye; expected back.
+        Away = "away",
+    }
+}
+
+/// A row of `GET /v1/boxes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoxRow {
+    /// Its name.
+    pub name: BoxName,
+    /// Its liveness.
+    pub state: Liveness,
+    /// Since when it has been in that state.
+    pub state_since: Option<Timestamp>,
+    /// The server's time of the last beat.
+    pub last_seen: Option<Timestamp>,
+    /// Labels, the server's over the box's.
+    #[serde(default)]
+    pub labels: Labels,
+    /// The worst status of the newest report.
+    pub worst: Option<Status>,
+    /// Open incidents about it.
+    pub open_incidents: u32,
+    /// Remedies are paused.
+    pub paused: Option<Paused>,
+}
+
+/// `GET /v1/boxes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoxPage {
+    /// This page's rows, by name.
+    pub boxes: Vec<BoxRow>,
+    /// All rows that match.
+    pub total: u64,
+    /// The next page's number, if any.
+    pub next_page: Option<u32>,
+}
+
+/// `GET /v1/boxes/{name}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoxDetail {
+    /// As in the listing.
+    #[serde(flatten)]
+    pub row: BoxRow,
+    /// When it was added.
+    pub added_at: Timestamp,
+    /// The newest report.
+    pub report: Option<Report>,
+    /// When that arrived.
+    pub report_received_at: Option<Timestamp>,
+    /// The gateway units, as of the last beat.
+    #[serde(default)]
+    pub units: Vec<UnitState>,
+    /// What the box's clock is ahead of the server's, milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// Declared address that a witness may ask.
+    pub witness_tcp: Option<String>,
+    /// Open incidents.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
+}
+
+/// `POST /v1/boxes`: add a box.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddBox {
+    /// Its name.
+    pub name: BoxName,
+    /// Labels set by the operator: they win over the box's own.
+    #[serde(default)]
+    pub labels: Labels,
+    /// `host:port` that a TCP witness may ask (never one that the box declares).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_tcp: Option<String>,
+}
+
+/// `POST /v1/boxes/{name}/rotate`: a new token; the old one stays good for the overlap.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateBox {
+    /// Seconds that the old token stays good; 1 hour unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_secs: Option<u64>,
+}
+
+/// A token, given once.
+#[derive(Debug, Deserialize)]
+pub struct NewToken {
+    /// The box.
+    pub name: BoxName,
+    /// Its token.
+    pub token: crate::secret::Secret,
+}
+
+/// `POST /v1/enroll-codes`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEnrollCode {
+    /// How often it can be used; once unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// Seconds that it is good for; a day unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_secs: Option<u64>,
+}
+
+/// An incident with what operators did about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IncidentDetail {
+    /// The incident.
+    #[serde(flatten)]
+    pub incident: Incident,
+    /// Who has it in hand.
+    pub ack: Option<Ack>,
+    /// What happened, oldest first.
+    #[serde(default)]
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// `GET /v1/incidents`, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IncidentPage {
+    /// This page's rows.
+    pub incidents: Vec<IncidentDetail>,
+    /// All rows that match.
+    pub total: u64,
+    /// The next page's number, if any.
+    pub next_page: Option<u32>,
+}
+
+/// `POST /v1/incidents/{id}/ack`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AckIncident {
+    /// In the operator's words.
+    #[serde(default)]
+    pub note: String,
+}

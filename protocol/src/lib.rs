@@ -10,7 +10,7 @@
 //! - [`report`]: the outcome of one run of all checks
 //! - [`heartbeat`]: the small message every second, and its answer
 //! - [`enroll`]: how a box gets its token
-//! - [`problem`]: errors (RFC 9457)
+//! - [`problem`]: errors as RFC 9457 shapes them
 //! - [`incident`]: one thing wrong, as operators and receivers see it
 //! - [`alert`]: the body of a webhook notification
 //! - [`api`]: what `fleetctl` and the page ask

@@ -68,7 +68,10 @@ pub struct UnknownWord {
 impl UnknownWord {
     /// `found` (cut to 64 characters) is none of `expected`.
     pub fn new(found: &str, expected: &[&str]) -> Self {
-        Self { found: found.chars().take(64).collect(), expected: expected.join(", ") }
+        Self {
+            found: found.chars().take(64).collect(),
+            expected: expected.join(", "),
+        }
     }
 }
 
@@ -195,25 +198,39 @@ impl Labels {
     /// From names and values, each checked.
     pub fn new(map: BTreeMap<LabelName, LabelValue>) -> Result<Self, BadName> {
         match map.len() {
-            got if got > limits::LABELS => Err(BadName::TooMany { got, limit: limits::LABELS }),
+            got if got > limits::LABELS => Err(BadName::TooMany {
+                got,
+                limit: limits::LABELS,
+            }),
             _ => Ok(Self(map)),
         }
     }
 
     /// From texts, each checked; the error names the label.
-    pub fn from_texts<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, BadName> {
+    pub fn from_texts<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, BadName> {
         let mut map = BTreeMap::new();
         for (name, value) in pairs {
             let (name, value) = (name.as_ref(), value.as_ref());
-            let of = |source| BadName::Label { name: name.chars().take(64).collect(), source: Box::new(source) };
-            map.insert(LabelName::new(name).map_err(of)?, LabelValue::new(value).map_err(of)?);
+            let of = |source| BadName::Label {
+                name: name.chars().take(64).collect(),
+                source: Box::new(source),
+            };
+            map.insert(
+                LabelName::new(name).map_err(of)?,
+                LabelValue::new(value).map_err(of)?,
+            );
         }
         Self::new(map)
     }
 
     /// The value of one label.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n.as_str() == name).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(n, _)| n.as_str() == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// All of them, by name.
@@ -271,7 +288,9 @@ mod tests {
 
     #[test]
     fn labels_name_the_offender() {
-        let err = Labels::from_texts([("site", "fsn1"), ("box", "x")]).unwrap_err().to_string();
+        let err = Labels::from_texts([("site", "fsn1"), ("box", "x")])
+            .unwrap_err()
+            .to_string();
         assert!(err.contains("\"box\"") && err.contains("reserved"), "{err}");
         let many = (0..17).map(|n| (format!("l{n}"), "v"));
         assert!(Labels::from_texts(many).is_err());

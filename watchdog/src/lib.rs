@@ -1,1 +1,6 @@
-//! x
+//! The on-box program: checks the box every two minutes, mends its gateway, and beats every second.
+//!
+//! In the data's order:
+
+pub mod settings;
+pub mod checks;
