@@ -1,1 +1,18 @@
-//! x
+//! Tests with real parts: booted machines, the built programs, Prometheus, Alertmanager.
+//!
+//! It knows the product only from outside: its programs, files, units and HTTP. `README.md` beside this crate says how
+//! to write a scenario.
+//!
+//! - [`clock`], [`exec`]: time and programs
+//! - [`programs`]: the product's programs, as built
+//! - [`lab`]: a scenario's world: the network, the boxes
+//! - [`scenario`], [`scenarios`]: what is shown
+//! - [`runner`]: how they are run
+
+pub mod clock;
+pub mod exec;
+pub mod lab;
+pub mod programs;
+pub mod runner;
+pub mod scenario;
+pub mod scenarios;

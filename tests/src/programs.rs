@@ -1,0 +1,76 @@
+//! Where the repository and its built programs are.
+//!
+//! The runner builds them and puts copies without debug information beside its logs, so that a rebuild during a run
+//! changes nothing; a scenario asks [`path`].
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Set by the runner for its scenarios: the directory of the copies.
+pub const DIR_VAR: &str = "FLEET_TESTS_PROGRAMS";
+/// The product's programs, with their packages.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("fleet-watchdog", "fleet-watchdog"),
+    ("fleet-server", "fleet-server"),
+    ("fleetctl", "fleet-server"),
+];
+
+/// One of the product's programs, as built for this run.
+pub fn path(program: &str) -> Result<PathBuf> {
+    let dir = std::env::var_os(DIR_VAR).map_or_else(built_dir, |dir| Ok(PathBuf::from(dir)))?;
+    let path = dir.join(program);
+    ensure!(
+        path.is_file(),
+        "{} is not built; `./dev test` builds it",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("/"))
+}
+
+/// Where downloads and built third-party parts are kept between runs.
+pub fn cache_dir() -> PathBuf {
+    std::env::var_os("FLEET_CACHE").map_or_else(|| repository().join(".cache"), PathBuf::from)
+}
+
+/// Builds the programs with the dev profile.
+pub fn build() -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--quiet", "--bins"])
+        .current_dir(repository());
+    for (_, package) in PROGRAMS {
+        cargo.args(["-p", package]);
+    }
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "cargo could not build the programs");
+    Ok(())
+}
+
+/// Copies the built programs to `dir`, without their debug information where `strip` is there.
+pub fn copy_to(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir)?;
+    for (program, _) in PROGRAMS {
+        let (from, to) = (built_dir()?.join(program), dir.join(program));
+        let _ = std::fs::remove_file(&to);
+        let stripped = Command::new("strip").arg("-o").arg(&to).arg(&from).status();
+        if !stripped.is_ok_and(|status| status.success()) {
+            std::fs::copy(&from, &to).with_context(|| format!("{} is not built", from.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Cargo puts all binaries of a profile into one directory, this one too.
+fn built_dir() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("a program lies in a directory")?.to_owned())
+}

@@ -1,0 +1,86 @@
+//! Finds out what this machine can offer the scenarios, and prepares what is kept in the cache.
+//!
+//! An answer is either "there" (with a path, where one is needed) or the reason why not, which the summary names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use crate::exec;
+use crate::lab;
+use crate::scenario::{Need, Scenario};
+
+/// Per need: what was prepared, or why it is missing.
+#[derive(Debug, Default)]
+pub struct Offer(BTreeMap<Need, Result<PathBuf, String>>);
+
+/// Looks at and prepares what `scenarios` need.
+pub fn prepare(scenarios: &[Scenario]) -> Offer {
+    let mut offer = Offer::default();
+    for need in Need::ALL {
+        if scenarios.iter().any(|scenario| scenario.needs.contains(&need)) {
+            let result = provide(need);
+            offer.0.insert(need, result.map_err(|err| format!("{err:#}")));
+        }
+    }
+    offer
+}
+
+impl Offer {
+    /// Why the scenario cannot run here, if so.
+    pub fn refusal(&self, scenario: &Scenario) -> Option<String> {
+        scenario.needs.iter().find_map(|need| match self.0.get(need) {
+            Some(Err(why)) => Some(format!("needs {}: {why}", need.word())),
+            Some(Ok(_)) | None => None,
+        })
+    }
+
+    /// How a scenario's process learns of the prepared paths; see [`resource`].
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let there = self
+            .0
+            .iter()
+            .filter_map(|(need, result)| Some((*need, result.as_ref().ok()?)));
+        there
+            .map(|(need, path)| (variable(need), path.to_string_lossy().into_owned()))
+            .collect()
+    }
+}
+
+/// Inside a scenario: where the prepared thing lies.
+pub fn resource(need: Need) -> Result<PathBuf> {
+    let path = std::env::var_os(variable(need)).map(PathBuf::from);
+    path.ok_or_else(|| anyhow::anyhow!("the scenario's `needs` does not name Need::{need:?}"))
+}
+
+fn variable(need: Need) -> String {
+    format!("FLEET_TESTS_{}", need.word().to_uppercase())
+}
+
+fn provide(need: Need) -> Result<PathBuf> {
+    match need {
+        Need::Root => root(),
+        Need::Prometheus => program(&["prometheus", "promtool"], "prometheus"),
+        Need::Alertmanager => program(&["prometheus-alertmanager"], "prometheus-alertmanager"),
+        Need::Faketime => program(&["faketime"], "faketime"),
+        Need::Hermes | Need::Tailscale => anyhow::bail!("nothing prepares it yet"),
+    }
+}
+
+fn root() -> Result<PathBuf> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the test boxes boot a systemd of their own; run as root"
+    );
+    lab::tools_present()?;
+    lab::cgroup_usable()?;
+    Ok(PathBuf::from("/"))
+}
+
+fn program(names: &[&str], package: &str) -> Result<PathBuf> {
+    for name in names {
+        ensure!(exec::installed(name), "{name} is missing (package {package})");
+    }
+    Ok(PathBuf::from(names[0]))
+}

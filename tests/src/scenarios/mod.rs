@@ -1,0 +1,12 @@
+//! The table of scenarios, a file per topic.
+//!
+//! To add one: write `pub const ALL: &[Scenario]` in a file here and name the file twice below.
+
+use crate::scenario::Scenario;
+
+pub mod boxes;
+
+/// Every scenario.
+pub fn all() -> Vec<Scenario> {
+    [boxes::ALL].concat()
+}
