@@ -4,3 +4,5 @@
 
 pub mod settings;
 pub mod checks;
+pub mod beat;
+pub mod enroll;
