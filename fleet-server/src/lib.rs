@@ -1,7 +1,12 @@
 //! The off-box program: takes heartbeats, judges liveness, opens incidents, tells on-call.
 //!
 //! In the data's order:
+//! - `settings`: what the server runs by
+//! - `directory`: boxes, tokens, operators in memory
+//! - `store`: what must survive
 
+pub mod settings;
+pub mod directory;
 pub mod liveness {
     //! Pure: who is alive, by arrivals alone.
     pub mod time;
@@ -14,3 +19,4 @@ pub mod notify {
     //! Who is told, and that it arrives.
     pub mod outbox;
 }
+pub mod store;

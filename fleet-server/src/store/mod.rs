@@ -1,0 +1,407 @@
+//! What must survive the server: boxes, tokens, incidents, notifications, and what liveness learnt.
+//!
+//! Here stand the trait and its records; SQL stands only under `store/sqlite*`. It decides nothing: incidents come
+//! decided ([`Change`]), routes come resolved ([`OutboxRow`]).
+
+pub mod handle;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use protocol::heartbeat::GoodbyeWhy;
+use protocol::incident::{Ack, Incident, Kind, TimelineEntry};
+use protocol::names::{BoxName, Labels};
+use protocol::report::Report;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::directory::{Role, TokenHash};
+use crate::incident::change::Change;
+use crate::notify::outbox::OutboxRow;
+
+/// A box in the store: never used again for another box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BoxId(pub i64);
+
+/// A box as added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxRecord {
+    /// Its id.
+    pub id: BoxId,
+    /// Its name: what incidents and operators call it.
+    pub name: BoxName,
+    /// Labels set by an operator.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Labels that the box declared when it enrolled (its newest report's labels are newer).
+    #[serde(default)]
+    pub declared: Labels,
+    /// `host:port` that a TCP witness may ask.
+    #[serde(default)]
+    pub witness_tcp: Option<String>,
+    /// When.
+    pub added_at: Timestamp,
+    /// Its tokens that are not revoked; the newest last.
+    #[serde(default)]
+    pub tokens: Vec<TokenRecord>,
+}
+
+/// A token as it is kept: only its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// SHA-256 of the token.
+    pub hash: TokenHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it is good: set when a newer one replaced it.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A new box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBox {
+    /// Its name.
+    pub name: BoxName,
+    /// Labels set by an operator.
+    pub labels: Labels,
+    /// Labels that the box declared (at enrolment).
+    pub declared: Labels,
+    /// `host:port` that a TCP witness may ask.
+    pub witness_tcp: Option<String>,
+    /// Its first token's hash.
+    pub token: TokenHash,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An operator's token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    /// Who: stands in acknowledgements.
+    pub name: String,
+    /// What they may.
+    pub role: Role,
+    /// SHA-256 of the token.
+    pub hash: TokenHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// An enrolment code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollCode {
+    /// SHA-256 of the code.
+    pub hash: TokenHash,
+    /// How often it can still be used.
+    pub uses_left: u32,
+    /// Until when it is good.
+    pub expires_at: Timestamp,
+}
+
+/// What the server knows of a box beyond its record, so that a restart forgets nothing.
+/// Written every few seconds for the boxes that changed, at once for a goodbye, and at shutdown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoxMemory {
+    /// Of which box.
+    pub id: BoxId,
+    /// The server's time of the last beat.
+    pub last_seen: Option<Timestamp>,
+    /// Replay guard: the last session, its boot and its last `seq`.
+    pub guard: Option<Guard>,
+    /// A goodbye that still holds.
+    pub away: Option<Away>,
+    /// What the box promised as its own interval, milliseconds.
+    pub every_ms: Option<u64>,
+    /// What liveness learnt, in liveness's own encoding, at most [`HISTORY_BYTES`].
+    pub history: Vec<u8>,
+}
+
+/// The newest beat of a box, so that an older one is refused after a restart too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// The kernel's boot id.
+    pub boot_id: Uuid,
+    /// The process.
+    pub session: Uuid,
+    /// Its last number.
+    pub seq: u64,
+}
+
+/// A planned absence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// Why.
+    pub why: GoodbyeWhy,
+    /// When the goodbye came.
+    pub since: Timestamp,
+    /// When the absence is overdue.
+    pub until: Timestamp,
+}
+
+/// A box's newest report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredReport {
+    /// Of which box.
+    pub id: BoxId,
+    /// When it arrived, by the server's clock.
+    pub received_at: Timestamp,
+    /// The report.
+    pub report: Report,
+}
+
+/// An incident as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredIncident {
+    /// The incident.
+    pub incident: Incident,
+    /// The last notified change's number ([`Change::revision`]).
+    pub revision: u32,
+    /// Who has it in hand.
+    pub ack: Option<Ack>,
+    /// What happened, oldest first, at most [`TIMELINE_ENTRIES`].
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// Which incidents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IncidentFilter {
+    /// Only open ones, or only resolved ones.
+    pub open: Option<bool>,
+    /// Only of this kind.
+    pub kind: Option<Kind>,
+    /// Only about this box.
+    pub box_name: Option<BoxName>,
+    /// From this row of the result on.
+    pub offset: u64,
+    /// At most so many rows.
+    pub limit: u32,
+}
+
+/// What waits for one receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The receiver.
+    pub receiver: String,
+    /// Notifications not yet delivered.
+    pub count: u64,
+    /// When the oldest of them was queued.
+    pub oldest: Timestamp,
+}
+
+/// Something about the store itself that operators must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// When.
+    pub at: Timestamp,
+    /// What happened, what it cost, what was done, what to do.
+    pub text: String,
+}
+
+/// What a server starts from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loaded {
+    /// All boxes, with their tokens.
+    pub boxes: Vec<BoxRecord>,
+    /// All operators' tokens.
+    pub operators: Vec<OperatorRecord>,
+    /// What was known of boxes.
+    pub memories: Vec<BoxMemory>,
+    /// Their newest reports.
+    pub reports: Vec<StoredReport>,
+    /// Open incidents, oldest first.
+    pub incidents: Vec<StoredIncident>,
+    /// The next incident's id.
+    pub next_incident_id: i64,
+    /// What went wrong with the store before or at this start.
+    pub notes: Vec<Note>,
+}
+
+/// Bytes of [`BoxMemory::history`]: a hundred thousand boxes stay under 100 MB.
+pub const HISTORY_BYTES: usize = 1024;
+/// Lines of one incident's timeline that are kept: the first and the newest ones.
+pub const TIMELINE_ENTRIES: usize = 200;
+/// Resolved incidents are kept this long …
+pub const RESOLVED_KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
+/// … and at most so many of them, the newest.
+pub const RESOLVED_ROWS: u32 = 100_000;
+/// Delivered notifications are kept this long, for "was I told?".
+pub const DELIVERED_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Boxes that one server takes.
+pub const BOXES: u32 = 200_000;
+/// Enrolment codes that are good at the same time.
+pub const ENROLL_CODES: u32 = 1000;
+/// Operators' tokens.
+pub const OPERATORS: u32 = 1000;
+
+/// What must survive. Every function is one transaction: done whole and durable, or not at all.
+///
+/// Synchronous: it runs on the store's own thread, behind [`StoreHandle`](handle::StoreHandle).
+pub trait Store: Send {
+    /// Everything a server starts from.
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Adds a box; [`StoreError::NameTaken`] if there is one of that name.
+    fn add_box(&mut self, new: &NewBox) -> Result<BoxRecord, StoreError>;
+    /// Adds a box by an enrolment code and uses the code up by one; [`StoreError::BadCode`] if it is not good (any more).
+    fn enroll(&mut self, code: &TokenHash, new: &NewBox) -> Result<BoxRecord, StoreError>;
+    /// Removes a box and what is known of it. Its incidents stay.
+    fn remove_box(&mut self, id: BoxId) -> Result<(), StoreError>;
+    /// A new token; those before it expire at `old_until`.
+    fn rotate(
+        &mut self,
+        id: BoxId,
+        token: &TokenHash,
+        at: Timestamp,
+        old_until: Timestamp,
+    ) -> Result<BoxRecord, StoreError>;
+    /// Takes all tokens of a box away.
+    fn revoke(&mut self, id: BoxId, at: Timestamp) -> Result<BoxRecord, StoreError>;
+    /// A new enrolment code; expired and used ones are forgotten.
+    fn add_enroll_code(&mut self, code: &EnrollCode, now: Timestamp) -> Result<(), StoreError>;
+    /// Puts an operator's token in place of the one of the same name, if any.
+    fn put_operator(&mut self, operator: &OperatorRecord) -> Result<(), StoreError>;
+    /// Takes an operator's token away.
+    fn remove_operator(&mut self, name: &str) -> Result<(), StoreError>;
+
+    /// Writes changes and their notifications: all of them, or none. Done twice it is as done once (a row is known by
+    /// its receiver and its alert's key), so a caller whose call timed out may repeat it.
+    fn commit(&mut self, changes: &[Change], rows: &[OutboxRow]) -> Result<(), StoreError>;
+    /// Adds lines to incidents' timelines.
+    fn add_timeline(&mut self, entries: &[(i64, TimelineEntry)]) -> Result<(), StoreError>;
+    /// Somebody has the incident in hand; answers with the incident as it then is.
+    fn acknowledge(&mut self, id: i64, ack: &Ack) -> Result<StoredIncident, StoreError>;
+    /// One incident.
+    fn incident(&mut self, id: i64) -> Result<Option<StoredIncident>, StoreError>;
+    /// Incidents, newest first, with the count of all that match.
+    fn incidents(&mut self, filter: &IncidentFilter) -> Result<(Vec<StoredIncident>, u64), StoreError>;
+
+    /// Notifications to send now to `receiver`, by id. Of one incident only the first undelivered one can be due: a
+    /// later one is never before it, however long it takes.
+    fn due(&mut self, receiver: &str, now: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+    /// When the receiver's next notification is due, if one waits.
+    fn next_due(&mut self, receiver: &str) -> Result<Option<Timestamp>, StoreError>;
+    /// It arrived.
+    fn delivered(&mut self, id: i64, at: Timestamp) -> Result<(), StoreError>;
+    /// It did not arrive; not before `next` again.
+    fn attempt_failed(&mut self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError>;
+    /// What waits, by receiver.
+    fn pending(&mut self) -> Result<Vec<Pending>, StoreError>;
+    /// Gives up what waits for receivers that are not among `known` (taken out of the configuration); how many.
+    fn abandon_others(&mut self, known: &[String], at: Timestamp) -> Result<u64, StoreError>;
+
+    /// Remembers boxes. Durable against a crash of the server, at most some seconds old after a power cut; `sync`
+    /// makes it durable against that too (a goodbye).
+    fn remember(&mut self, memories: &[BoxMemory], sync: bool) -> Result<(), StoreError>;
+    /// Remembers boxes' newest reports; durable like [`remember`](Store::remember) without `sync`.
+    fn put_reports(&mut self, reports: &[StoredReport]) -> Result<(), StoreError>;
+
+    /// Forgets what is over its time or count; how many rows.
+    fn retain(&mut self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Anything cheap that proves that the store answers and can be written.
+    fn ping(&mut self, now: Timestamp) -> Result<(), StoreError>;
+    /// Writes out what is only a copy for safety, if it is stale. Called when idle, at least every few seconds.
+    fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError>;
+}
+
+/// Why the store did not do it. The text names the object and the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A box of that name exists.
+    #[error("there is already a box named {0}; choose another name, or remove that one first")]
+    NameTaken(BoxName),
+    /// No such thing.
+    #[error("there is no {what}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The enrolment code is not known, used up or expired.
+    #[error("the enrolment code is not known, used up or expired; ask an operator for a new one")]
+    BadCode,
+    /// A limit of this server.
+    #[error("there are already {limit} {what}, as many as this server keeps; remove some first")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: u32,
+    },
+    /// Another process holds the database.
+    #[error("{}: locked by another process; end that one (a backup or sqlite3 shell?)", .path.display())]
+    Busy {
+        /// The database.
+        path: PathBuf,
+    },
+    /// No room.
+    #[error("{}: the disk is full; make room, the server goes on by itself", .path.display())]
+    Full {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Cannot be written.
+    #[error("{}: cannot be written; give the server's user write access to it and its directory", .path.display())]
+    ReadOnly {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Damaged.
+    #[error("{}: is damaged ({detail}); restart the server: it sets the file aside and starts a new one", .path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// Of a newer server.
+    #[error("{}: has schema {found}, this server knows up to {known}; run the newer server again", .path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// A file of the data directory.
+    #[error("{}: {doing}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Anything else that the database says.
+    #[error("{}: {doing}", .path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It did not answer in time. Whether it was done is not known.
+    #[error("the store did not answer to {what} within {} s; is the disk of the data directory slow?", .after.as_secs())]
+    TimedOut {
+        /// The call.
+        what: &'static str,
+        /// The time-out.
+        after: Duration,
+    },
+    /// More calls wait than the queue holds. It was not done.
+    #[error("the store's queue is full ({what} refused); is the disk of the data directory slow?")]
+    Overloaded {
+        /// The call.
+        what: &'static str,
+    },
+    /// The server ends. It was not done.
+    #[error("the store is closed")]
+    Closed,
+}
