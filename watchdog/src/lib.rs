@@ -3,6 +3,9 @@
 //! In the data's order:
 
 pub mod settings;
+pub mod accounts;
+pub mod systemd;
 pub mod checks;
+pub mod evidence;
 pub mod beat;
 pub mod enroll;

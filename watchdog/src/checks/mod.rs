@@ -2,6 +2,8 @@
 //!
 //! A check answers with a [`Finding`]. It does not count runs (`verdict`) and restarts nothing (`remedy`, `act`).
 
+pub mod gateway;
+
 use jiff::Timestamp;
 use protocol::names::UnitName;
 use protocol::report::{CheckName, Status};
@@ -48,4 +50,8 @@ pub struct Context {
     pub operator_stops: Vec<(UnitName, Timestamp)>,
     /// Seconds since boot.
     pub uptime_secs: u64,
+    /// `CLOCK_MONOTONIC` at `now`: the clock of systemd's own time stamps, and of Hermes' heartbeat.
+    pub monotonic: std::time::Duration,
+    /// This boot's id; empty: unknown.
+    pub boot_id: String,
 }
