@@ -15,8 +15,5 @@ pub mod incident {
     //! Pure: what is wrong, opened once and resolved once.
     pub mod change;
 }
-pub mod notify {
-    //! Who is told, and that it arrives.
-    pub mod outbox;
-}
+pub mod notify;
 pub mod store;

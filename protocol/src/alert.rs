@@ -8,7 +8,7 @@ use crate::incident::{EventKind, Incident};
 pub const VERSION: u32 = 1;
 /// `t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">`, when the receiver has a secret.
 pub const SIGNATURE_HEADER: &str = "fleet-signature";
-/// The alert's key, so that a receiver can drop a repeat without reading the body.
+/// [`Alert::idempotency_key`], so that a receiver can drop a repeat without reading the body.
 pub const KEY_HEADER: &str = "idempotency-key";
 
 /// What a webhook receiver gets.
@@ -16,10 +16,21 @@ pub const KEY_HEADER: &str = "idempotency-key";
 pub struct Alert {
     /// [`VERSION`].
     pub version: u32,
-    /// The same for every repeat of this notification, and for no other one.
+    /// The incident's key: the same in its `opened`, every `updated`, its `resolved`, and every repeat of them, over
+    /// restarts of the server too; no other incident ever has it. What PagerDuty calls a `dedup_key`.
     pub key: String,
+    /// Counts up over the notified changes of this incident; with `key` it names this one notification.
+    #[serde(default)]
+    pub revision: u32,
     /// What happened.
     pub event: EventKind,
     /// To which incident.
     pub incident: Incident,
+}
+
+impl Alert {
+    /// Names this one notification: the same for every repeat of it, and for no other one.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}", self.key, self.revision)
+    }
 }

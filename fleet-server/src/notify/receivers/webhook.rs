@@ -1,0 +1,56 @@
+//! Webhook: the alert as JSON, signed where the receiver has a secret.
+//!
+//! `fleet-signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">`: the time is signed with the body, so
+//! that a recorded request cannot be played back later. A receiver should refuse what is older than five minutes.
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use protocol::alert::{Alert, KEY_HEADER, SIGNATURE_HEADER};
+use protocol::secret::Secret;
+use sha2::Sha256;
+use url::Url;
+
+use super::Request;
+
+/// The request for `alert`.
+pub fn request(url: &Url, secret: Option<&Secret>, alert: &Alert, now: Timestamp) -> Request {
+    let body = serde_json::to_vec(alert).expect("an alert has only string keys");
+    let mut headers = vec![(KEY_HEADER, alert.idempotency_key())];
+    if let Some(secret) = secret {
+        headers.push((SIGNATURE_HEADER, signature(secret, &body, now)));
+    }
+    Request { url: url.clone(), headers, body }
+}
+
+/// The signature header's value.
+fn signature(secret: &Secret, body: &[u8], now: Timestamp) -> String {
+    let t = now.as_second();
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(format!("{t}.").as_bytes());
+    mac.update(body);
+    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={t},v1={hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::alert;
+    use super::*;
+
+    #[test]
+    fn the_body_is_the_documented_one() {
+        let url = Url::parse("http://127.0.0.1:9999/alert").unwrap();
+        let request = request(&url, None, &alert(), Timestamp::UNIX_EPOCH);
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        insta::assert_json_snapshot!(body);
+        assert_eq!(request.headers, [("idempotency-key", "box_dark:box-17:4:1763755200000/1".to_owned())]);
+    }
+
+    #[test]
+    fn the_signature_is_rfc_2104_over_time_and_body() {
+        // Reference: printf '1763755200.{}' | openssl dgst -sha256 -hmac key
+        let at = Timestamp::from_second(1_763_755_200).unwrap();
+        let expected = "t=1763755200,v1=f1f1b43e5c12d578e54a485eaecbd2df3d4338136262b8f640f58c31f6966c81";
+        assert_eq!(signature(&Secret::new("key"), b"{}", at), expected);
+    }
+}

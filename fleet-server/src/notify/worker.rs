@@ -1,0 +1,306 @@
+//! The shell that empties one receiver's part of the outbox: one task a receiver, so that a dead one delays no other.
+//!
+//! Order: the store hands out only the oldest undelivered row of each incident, so a trigger always goes before its
+//! resolve; different incidents go side by side, [`SIDE_BY_SIDE`] at once. While the receiver is failing, one row at
+//! a time asks whether it is back. An Alertmanager's firing alerts are refreshed from this same task, between two
+//! sendings: a refresh can never overtake a resolve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use protocol::incident::Incident;
+use protocol::secret::Secret;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use url::Url;
+
+use super::http::Sender;
+use super::metrics::NotifyMetrics;
+use super::outbox::OutboxRow;
+use super::receivers::{Request, alertmanager, webhook};
+use super::retry::{FAILING_AFTER, SendError, wait_after};
+
+/// Notifications of different incidents that one receiver gets at once.
+const SIDE_BY_SIDE: u32 = 4;
+/// How long an idle worker sleeps when nobody wakes it: a lost wake costs at most this.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long to wait after the store did not answer.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+
+/// Where notifications go.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How it is spoken to.
+    pub target: Target,
+}
+
+/// How a receiver is spoken to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// One signed `POST` a notification.
+    Webhook {
+        /// Where to.
+        url: Url,
+        /// Signs the body.
+        secret: Option<Secret>,
+    },
+    /// Alertmanager's API v2, every URL of the cluster.
+    Alertmanager {
+        /// All of them.
+        urls: Vec<Url>,
+    },
+}
+
+/// What the worker needs of the store.
+pub trait Outbox: Send + Sync + 'static {
+    /// The oldest undelivered row of each incident for `receiver` whose time has come, oldest first.
+    fn due(
+        &self,
+        receiver: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<OutboxRow>, String>> + Send;
+    /// Row `id` was taken at `at`.
+    fn delivered(&self, id: i64, at: Timestamp) -> impl Future<Output = Result<(), String>> + Send;
+    /// Row `id` was not taken; not again before `next`.
+    fn attempt_failed(
+        &self,
+        id: i64,
+        next: Timestamp,
+        error: &str,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+    /// Open incidents that `receiver` was told of.
+    fn firing(&self, receiver: &str) -> impl Future<Output = Result<Vec<Incident>, String>> + Send;
+}
+
+/// How a receiver does, for the incident about it: told when that changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverHealth {
+    /// Its name.
+    pub receiver: String,
+    /// The last error, once it has failed for [`FAILING_AFTER`]; `None`: it takes notifications.
+    pub failing: Option<String>,
+}
+
+/// One receiver's worker.
+pub struct Worker<O, S, H> {
+    /// Whom it serves.
+    pub receiver: Receiver,
+    /// Where rows come from.
+    pub outbox: Arc<O>,
+    /// What sends.
+    pub sender: S,
+    /// Rung when rows were added.
+    pub wake: Arc<Notify>,
+    /// Its counters.
+    pub metrics: NotifyMetrics,
+    /// Told of a change in the receiver's health; never waits.
+    pub health: H,
+}
+
+/// How the receiver has done lately.
+#[derive(Default)]
+struct Streak {
+    failures: u32,
+    since: Option<Instant>,
+    told: bool,
+    last_text: String,
+}
+
+impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> {
+    /// Works until `shutdown` turns true; a sending under way is finished first.
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
+        let mut streak = Streak::default();
+        let mut refreshed: Option<Instant> = None;
+        while !*shutdown.borrow() {
+            let pause = self.turn(&mut streak, &mut refreshed).await;
+            tokio::select! {
+                () = self.wake.notified(), if pause.wakeable => {}
+                () = tokio::time::sleep(pause.wait) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// Sends what is due, and says how long to wait before the next turn.
+    async fn turn(&self, streak: &mut Streak, refreshed: &mut Option<Instant>) -> Pause {
+        let name = &self.receiver.name;
+        let limit = if streak.failures > 0 { 1 } else { SIDE_BY_SIDE };
+        let rows = match self.outbox.due(name, wall_now(), limit).await {
+            Ok(rows) => rows,
+            Err(err) => {
+                tracing::error!(receiver = %name, "cannot read the outbox: {err}");
+                return Pause::deaf(STORE_WAIT);
+            }
+        };
+        if rows.is_empty() {
+            return self.refresh(streak, refreshed).await;
+        }
+        let answers = join_all(rows.iter().map(|row| self.deliver(row))).await;
+        let mut wait = None;
+        for (row, answer) in rows.iter().zip(answers) {
+            wait = wait.max(self.settle(row, answer, streak).await);
+        }
+        wait.map_or(Pause::none(), Pause::deaf)
+    }
+
+    async fn deliver(&self, row: &OutboxRow) -> Result<(), SendError> {
+        let now = wall_now();
+        match &self.receiver.target {
+            Target::Webhook { url, secret } => {
+                self.sender.send(&webhook::request(url, secret.as_ref(), &row.alert, now)).await
+            }
+            Target::Alertmanager { urls } => self.send_to_any(alertmanager::requests(urls, &row.alert, now)).await,
+        }
+    }
+
+    /// Sends to every member of a cluster; one that took it tells the others.
+    async fn send_to_any(&self, requests: Vec<Request>) -> Result<(), SendError> {
+        let answers = join_all(requests.iter().map(|request| self.sender.send(request))).await;
+        let mut last = Err(SendError::unavailable("no URL"));
+        for answer in answers {
+            if answer.is_ok() {
+                return Ok(());
+            }
+            last = answer;
+        }
+        last
+    }
+
+    /// Writes down what came of one row. `Some`: leave the receiver alone for that long.
+    async fn settle(&self, row: &OutboxRow, answer: Result<(), SendError>, streak: &mut Streak) -> Option<Duration> {
+        let name = self.receiver.name.as_str();
+        let now = wall_now();
+        let outcome = match &answer {
+            Ok(()) => "delivered",
+            Err(SendError::Refused { .. }) => "refused",
+            Err(SendError::Unavailable { .. }) => "unavailable",
+        };
+        self.metrics.attempts.with_label_values(&[name, outcome]).inc();
+        self.metrics.up.with_label_values(&[name]).set(i64::from(answer.is_ok()));
+        let error = match answer {
+            Ok(()) => {
+                let delay = now.duration_since(row.queued_at).as_secs_f64().max(0.0);
+                self.metrics.delay.with_label_values(&[name]).observe(delay);
+                self.metrics.last_success.with_label_values(&[name]).set(now.as_second());
+                self.succeeded(streak);
+                let written = self.outbox.delivered(row.id, now).await;
+                return written.err().map(|err| {
+                    tracing::error!(receiver = %name, row = row.id, "delivered, but cannot write that down (it will be repeated with the same key): {err}");
+                    STORE_WAIT
+                });
+            }
+            Err(error) => error,
+        };
+        self.failed(streak, &error.to_string());
+        let attempts = match &error {
+            SendError::Unavailable { .. } => streak.failures,
+            SendError::Refused { .. } => row.attempts + 1,
+        };
+        let wait = wait_after(&error, attempts, jitter());
+        // The whole receiver waits for what is unavailable; a refused row waits alone.
+        let (next, hold) = match &error {
+            SendError::Unavailable { .. } => (now, Some(wait)),
+            SendError::Refused { .. } => (now + wait, None),
+        };
+        if let Err(err) = self.outbox.attempt_failed(row.id, next, &error.to_string()).await {
+            tracing::error!(receiver = %name, row = row.id, "cannot write down a failed attempt: {err}");
+            return Some(wait.max(STORE_WAIT));
+        }
+        hold
+    }
+
+    fn succeeded(&self, streak: &mut Streak) {
+        if streak.failures > 0 {
+            tracing::info!(receiver = %self.receiver.name, failures = streak.failures, "receiver takes notifications again");
+        }
+        if streak.told {
+            (self.health)(ReceiverHealth { receiver: self.receiver.name.clone(), failing: None });
+        }
+        *streak = Streak::default();
+    }
+
+    fn failed(&self, streak: &mut Streak, text: &str) {
+        streak.failures = streak.failures.saturating_add(1);
+        if streak.last_text != text {
+            text.clone_into(&mut streak.last_text);
+            tracing::warn!(receiver = %self.receiver.name, "notification not taken, will be tried again: {text}");
+        }
+        let now = mono_now();
+        let since = *streak.since.get_or_insert(now);
+        if !streak.told && now.duration_since(since) >= FAILING_AFTER {
+            streak.told = true;
+            let failing = Some(text.to_owned());
+            (self.health)(ReceiverHealth { receiver: self.receiver.name.clone(), failing });
+        }
+    }
+
+    /// Keeps an Alertmanager's alerts firing.
+    async fn refresh(&self, streak: &mut Streak, refreshed: &mut Option<Instant>) -> Pause {
+        let Target::Alertmanager { urls } = &self.receiver.target else { return Pause::idle() };
+        let now = mono_now();
+        if refreshed.is_some_and(|at| now.duration_since(at) < alertmanager::REFRESH) {
+            return Pause::idle();
+        }
+        let open = match self.outbox.firing(&self.receiver.name).await {
+            Ok(open) => open,
+            Err(err) => {
+                tracing::error!(receiver = %self.receiver.name, "cannot read open incidents: {err}");
+                return Pause::deaf(STORE_WAIT);
+            }
+        };
+        for batch in open.chunks(alertmanager::BATCH) {
+            let requests = alertmanager::refresh(urls, batch, wall_now());
+            // All of them, not any: a member that missed the alert learns of it here.
+            for request in &requests {
+                if let Err(err) = self.sender.send(request).await {
+                    self.failed(streak, &err.to_string());
+                    return Pause::idle_for(wait_after(&err, streak.failures, jitter()));
+                }
+            }
+            self.succeeded(streak);
+        }
+        *refreshed = Some(now);
+        Pause::idle()
+    }
+}
+
+/// How long to wait, and whether new rows end the wait.
+struct Pause {
+    wait: Duration,
+    wakeable: bool,
+}
+
+impl Pause {
+    const fn none() -> Self {
+        Self { wait: Duration::ZERO, wakeable: false }
+    }
+    const fn idle() -> Self {
+        Self::idle_for(IDLE)
+    }
+    const fn idle_for(wait: Duration) -> Self {
+        Self { wait, wakeable: true }
+    }
+    const fn deaf(wait: Duration) -> Self {
+        Self { wait, wakeable: false }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell that sends reads the clock")]
+fn mono_now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell that sends reads the clock")]
+fn wall_now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// 0 to 1. Without randomness from the system the retries are merely in step.
+fn jitter() -> f64 {
+    getrandom::u32().map_or(0.0, |n| f64::from(n) / f64::from(u32::MAX))
+}
