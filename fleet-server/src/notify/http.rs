@@ -42,11 +42,18 @@ impl HttpSender {
 
 impl Sender for HttpSender {
     async fn send(&self, request: &Request) -> Result<(), SendError> {
-        let mut post = self.client.post(request.url.clone()).header(CONTENT_TYPE, "application/json");
+        let mut post = self
+            .client
+            .post(request.url.clone())
+            .header(CONTENT_TYPE, "application/json");
         for (name, value) in &request.headers {
             post = post.header(*name, value);
         }
-        let answer = post.body(request.body.clone()).send().await.map_err(|err| unavailable(&request.url, err))?;
+        let answer = post
+            .body(request.body.clone())
+            .send()
+            .await
+            .map_err(|err| unavailable(&request.url, err))?;
         if answer.status().is_success() {
             return Ok(());
         }
@@ -76,7 +83,10 @@ fn innermost(err: &reqwest::Error) -> String {
 }
 
 fn place(url: &url::Url) -> String {
-    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+    let port = url
+        .port_or_known_default()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or("?"))
 }
 

@@ -30,11 +30,16 @@ impl NotifyMetrics {
                 "fleet_notify_delay_seconds",
                 "Seconds from the decision to notify to the receiver's 2xx, by receiver.",
             )
-            .buckets(vec![0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0]),
+            .buckets(vec![
+                0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+            ]),
             &["receiver"],
         )?;
         let up = IntGaugeVec::new(
-            Opts::new("fleet_receiver_up", "Whether the receiver took the last attempt (1) or not (0)."),
+            Opts::new(
+                "fleet_receiver_up",
+                "Whether the receiver took the last attempt (1) or not (0).",
+            ),
             &["receiver"],
         )?;
         let last_success = IntGaugeVec::new(
@@ -48,6 +53,11 @@ impl NotifyMetrics {
         registry.register(Box::new(delay.clone()))?;
         registry.register(Box::new(up.clone()))?;
         registry.register(Box::new(last_success.clone()))?;
-        Ok(Self { attempts, delay, up, last_success })
+        Ok(Self {
+            attempts,
+            delay,
+            up,
+            last_success,
+        })
     }
 }

@@ -36,7 +36,10 @@ pub enum SendError {
 impl SendError {
     /// [`SendError::Unavailable`] without a wish.
     pub fn unavailable(text: impl Into<String>) -> Self {
-        Self::Unavailable { text: text.into(), retry_after: None }
+        Self::Unavailable {
+            text: text.into(),
+            retry_after: None,
+        }
     }
 }
 
@@ -51,8 +54,14 @@ pub fn wait(failures: u32, jitter: f64) -> Duration {
 pub fn wait_after(error: &SendError, failures: u32, jitter: f64) -> Duration {
     let own = wait(failures, jitter);
     match error {
-        SendError::Unavailable { retry_after: Some(asked), .. } => own.max((*asked).min(RETRY_AFTER_MAX)),
-        SendError::Unavailable { retry_after: None, .. } | SendError::Refused { .. } => own,
+        SendError::Unavailable {
+            retry_after: Some(asked),
+            ..
+        } => own.max((*asked).min(RETRY_AFTER_MAX)),
+        SendError::Unavailable {
+            retry_after: None, ..
+        }
+        | SendError::Refused { .. } => own,
     }
 }
 
@@ -70,7 +79,10 @@ mod tests {
 
     #[test]
     fn a_wish_is_obeyed_up_to_the_limit() {
-        let asked = |secs| SendError::Unavailable { text: String::new(), retry_after: Some(Duration::from_secs(secs)) };
+        let asked = |secs| SendError::Unavailable {
+            text: String::new(),
+            retry_after: Some(Duration::from_secs(secs)),
+        };
         assert_eq!(wait_after(&asked(42), 1, 0.0).as_secs(), 42);
         assert_eq!(wait_after(&asked(86_400), 1, 0.0), RETRY_AFTER_MAX);
         assert_eq!(wait_after(&asked(0), 3, 0.0).as_secs(), 4);

@@ -40,9 +40,15 @@ impl Matcher {
         self.severity.is_none_or(|severity| severity == incident.severity)
             && (self.kinds.is_empty() || self.kinds.contains(&incident.kind))
             && self.box_name.as_deref().is_none_or(|name| {
-                incident.box_name.as_ref().is_some_and(|of_incident| of_incident.as_str() == name)
+                incident
+                    .box_name
+                    .as_ref()
+                    .is_some_and(|of_incident| of_incident.as_str() == name)
             })
-            && self.labels.iter().all(|(name, value)| incident.labels.get(name) == Some(value))
+            && self
+                .labels
+                .iter()
+                .all(|(name, value)| incident.labels.get(name) == Some(value))
     }
 }
 
@@ -62,7 +68,11 @@ impl Planner {
         routes: Vec<Route>,
         told: impl IntoIterator<Item = (i64, String)>,
     ) -> Self {
-        let mut planner = Self { receivers, routes, told: BTreeMap::new() };
+        let mut planner = Self {
+            receivers,
+            routes,
+            told: BTreeMap::new(),
+        };
         for (incident, receiver) in told {
             planner.told.entry(incident).or_default().insert(receiver);
         }
@@ -71,7 +81,11 @@ impl Planner {
 
     /// The rows for `changes`, in their order.
     pub fn plan(&mut self, changes: &[Change]) -> Vec<OutboxRow> {
-        changes.iter().filter(|change| change.notify).flat_map(|change| self.rows(change)).collect()
+        changes
+            .iter()
+            .filter(|change| change.notify)
+            .flat_map(|change| self.rows(change))
+            .collect()
     }
 
     fn rows(&mut self, change: &Change) -> Vec<OutboxRow> {
@@ -80,9 +94,15 @@ impl Planner {
         if change.incident.resolved_at.is_some() {
             self.told.remove(&id);
         } else if !recipients.is_empty() {
-            self.told.entry(id).or_default().extend(recipients.iter().cloned());
+            self.told
+                .entry(id)
+                .or_default()
+                .extend(recipients.iter().cloned());
         }
-        recipients.into_iter().map(|receiver| row(change, receiver)).collect()
+        recipients
+            .into_iter()
+            .map(|receiver| row(change, receiver))
+            .collect()
     }
 
     fn recipients(&self, change: &Change) -> BTreeSet<String> {
@@ -94,7 +114,10 @@ impl Planner {
             self.routed(incident)
         };
         // A receiver that left the configuration has no worker: a row for it would wait for ever.
-        told.union(&routed).filter(|name| self.receivers.contains(name)).cloned().collect()
+        told.union(&routed)
+            .filter(|name| self.receivers.contains(name))
+            .cloned()
+            .collect()
     }
 
     fn routed(&self, incident: &Incident) -> BTreeSet<String> {
@@ -106,7 +129,14 @@ impl Planner {
         self.routes
             .iter()
             .filter(|route| route.matches.takes(incident))
-            .map(|route| route.receivers.iter().filter(takes_it).cloned().collect::<BTreeSet<_>>())
+            .map(|route| {
+                route
+                    .receivers
+                    .iter()
+                    .filter(takes_it)
+                    .cloned()
+                    .collect::<BTreeSet<_>>()
+            })
             .find(|names| !names.is_empty() || incident.kind != Kind::ReceiverFailing)
             .unwrap_or_else(|| self.fallback(incident))
     }
@@ -114,7 +144,12 @@ impl Planner {
     /// That a receiver fails must reach somebody: where no route takes it, every other receiver.
     fn fallback(&self, incident: &Incident) -> BTreeSet<String> {
         match failing_receiver(incident) {
-            Some(failing) => self.receivers.iter().filter(|name| *name != failing).cloned().collect(),
+            Some(failing) => self
+                .receivers
+                .iter()
+                .filter(|name| *name != failing)
+                .cloned()
+                .collect(),
             None => BTreeSet::new(),
         }
     }
@@ -151,7 +186,12 @@ fn row(change: &Change, receiver: String) -> OutboxRow {
 /// outlives a database.
 pub fn key(incident: &Incident) -> String {
     let about = incident.box_name.as_ref().map_or("-", |name| name.as_str());
-    format!("{}:{about}:{}:{}", incident.kind, incident.id, opened_ms(incident.opened_at))
+    format!(
+        "{}:{about}:{}:{}",
+        incident.kind,
+        incident.id,
+        opened_ms(incident.opened_at)
+    )
 }
 
 fn opened_ms(at: Timestamp) -> i64 {
@@ -178,8 +218,19 @@ mod tests {
             summary: String::new(),
             details: serde_json::Map::new(),
         };
-        let entry = TimelineEntry { at, event: event.to_string(), text: String::new() };
-        Change { event, notify: true, incident, revision: 1, entry, at }
+        let entry = TimelineEntry {
+            at,
+            event: event.to_string(),
+            text: String::new(),
+        };
+        Change {
+            event,
+            notify: true,
+            incident,
+            revision: 1,
+            entry,
+            at,
+        }
     }
 
     fn names(rows: &[OutboxRow]) -> Vec<&str> {
@@ -187,8 +238,14 @@ mod tests {
     }
 
     fn route(severity: Option<Severity>, receivers: &[&str]) -> Route {
-        let matches = Matcher { severity, ..Matcher::default() };
-        Route { matches, receivers: receivers.iter().map(ToString::to_string).collect() }
+        let matches = Matcher {
+            severity,
+            ..Matcher::default()
+        };
+        Route {
+            matches,
+            receivers: receivers.iter().map(ToString::to_string).collect(),
+        }
     }
 
     fn planner(routes: Vec<Route>) -> Planner {
@@ -203,7 +260,10 @@ mod tests {
 
     #[test]
     fn first_match_wins_and_no_match_is_nobody() {
-        let mut planner = planner(vec![route(Some(Severity::Page), &["hook"]), route(Some(Severity::Ticket), &["mail"])]);
+        let mut planner = planner(vec![
+            route(Some(Severity::Page), &["hook"]),
+            route(Some(Severity::Ticket), &["mail"]),
+        ]);
         let page = planner.plan(&[change(1, Kind::BoxDark, Severity::Page, EventKind::Opened)]);
         let info = planner.plan(&[change(2, Kind::Disk, Severity::Info, EventKind::Opened)]);
         assert_eq!((names(&page), names(&info)), (vec!["hook"], vec![]));
@@ -211,7 +271,10 @@ mod tests {
 
     #[test]
     fn who_was_told_of_the_opening_is_told_of_the_end() {
-        let mut planner = planner(vec![route(Some(Severity::Page), &["hook"]), route(None, &["mail"])]);
+        let mut planner = planner(vec![
+            route(Some(Severity::Page), &["hook"]),
+            route(None, &["mail"]),
+        ]);
         planner.plan(&[change(1, Kind::Gateway, Severity::Page, EventKind::Opened)]);
         let update = planner.plan(&[change(1, Kind::Gateway, Severity::Ticket, EventKind::Updated)]);
         assert_eq!(names(&update), ["hook", "mail"]);
@@ -231,7 +294,10 @@ mod tests {
     fn a_failing_receiver_is_told_to_the_next_route() {
         let mut failing = change(3, Kind::ReceiverFailing, Severity::Page, EventKind::Opened);
         failing.incident.details.insert("receiver".into(), "hook".into());
-        let mut planner = planner(vec![route(Some(Severity::Page), &["hook"]), route(None, &["mail"])]);
+        let mut planner = planner(vec![
+            route(Some(Severity::Page), &["hook"]),
+            route(None, &["mail"]),
+        ]);
         assert_eq!(names(&planner.plan(std::slice::from_ref(&failing))), ["mail"]);
         let mut only = Planner::new(vec!["am".into(), "hook".into()], vec![route(None, &["hook"])], []);
         assert_eq!(names(&only.plan(&[failing])), ["am"]);

@@ -28,7 +28,9 @@ pub fn requests(urls: &[Url], alert: &Alert, now: Timestamp) -> Vec<Request> {
     let incident = &alert.incident;
     let mut alerts = vec![entry(incident, incident.severity, ends_at(incident, now))];
     if alert.event == EventKind::Updated {
-        let others = Severity::ALL.iter().filter(|&&severity| severity != incident.severity);
+        let others = Severity::ALL
+            .iter()
+            .filter(|&&severity| severity != incident.severity);
         alerts.extend(others.map(|&severity| entry(incident, severity, now)));
     }
     post(urls, &alerts)
@@ -36,14 +38,22 @@ pub fn requests(urls: &[Url], alert: &Alert, now: Timestamp) -> Vec<Request> {
 
 /// One request to each of `urls` that keeps `open` incidents firing. At most [`BATCH`] of them.
 pub fn refresh(urls: &[Url], open: &[Incident], now: Timestamp) -> Vec<Request> {
-    let alerts: Vec<Value> =
-        open.iter().map(|incident| entry(incident, incident.severity, ends_at(incident, now))).collect();
+    let alerts: Vec<Value> = open
+        .iter()
+        .map(|incident| entry(incident, incident.severity, ends_at(incident, now)))
+        .collect();
     post(urls, &alerts)
 }
 
 fn post(urls: &[Url], alerts: &[Value]) -> Vec<Request> {
     let body = serde_json::to_vec(alerts).expect("JSON values have only string keys");
-    urls.iter().map(|url| Request { url: endpoint(url), headers: vec![], body: body.clone() }).collect()
+    urls.iter()
+        .map(|url| Request {
+            url: endpoint(url),
+            headers: vec![],
+            body: body.clone(),
+        })
+        .collect()
 }
 
 /// `url`, with the API's path behind whatever prefix it has.
@@ -70,8 +80,11 @@ fn entry(incident: &Incident, severity: Severity, ends_at: Timestamp) -> Value {
 
 /// The alert's identity: what never changes while the incident is open, and the severity.
 fn labels(incident: &Incident, severity: Severity) -> Map<String, Value> {
-    let mut labels: Map<String, Value> =
-        incident.labels.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let mut labels: Map<String, Value> = incident
+        .labels
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
     labels.insert("alertname".into(), alert_name(incident.kind).into());
     labels.insert("kind".into(), incident.kind.as_str().into());
     labels.insert("severity".into(), severity.as_str().into());
@@ -86,7 +99,12 @@ fn labels(incident: &Incident, severity: Severity) -> Map<String, Value> {
 fn alert_name(kind: Kind) -> String {
     let words = kind.as_str().split('_').map(|word| {
         let mut letters = word.chars();
-        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+        letters
+            .next()
+            .map(|first| first.to_ascii_uppercase())
+            .into_iter()
+            .chain(letters)
+            .collect::<String>()
     });
     std::iter::once("Fleet".to_owned()).chain(words).collect()
 }
@@ -97,7 +115,9 @@ mod tests {
     use super::*;
 
     fn urls() -> Vec<Url> {
-        ["http://127.0.0.1:9093", "http://127.0.0.1:9094/am/"].map(|url| Url::parse(url).unwrap()).to_vec()
+        ["http://127.0.0.1:9093", "http://127.0.0.1:9094/am/"]
+            .map(|url| Url::parse(url).unwrap())
+            .to_vec()
     }
 
     fn body(request: &Request) -> Vec<Value> {
@@ -109,14 +129,23 @@ mod tests {
         let now = Timestamp::from_second(1_763_755_210).unwrap();
         let requests = requests(&urls(), &alert(), now);
         let to: Vec<&str> = requests.iter().map(|request| request.url.as_str()).collect();
-        assert_eq!(to, ["http://127.0.0.1:9093/api/v2/alerts", "http://127.0.0.1:9094/am/api/v2/alerts"]);
+        assert_eq!(
+            to,
+            [
+                "http://127.0.0.1:9093/api/v2/alerts",
+                "http://127.0.0.1:9094/am/api/v2/alerts"
+            ]
+        );
         insta::assert_json_snapshot!(body(&requests[0]));
     }
 
     #[test]
     fn a_change_of_severity_ends_the_alerts_of_the_others() {
         let now = Timestamp::from_second(1_763_755_210).unwrap();
-        let updated = Alert { event: EventKind::Updated, ..alert() };
+        let updated = Alert {
+            event: EventKind::Updated,
+            ..alert()
+        };
         let alerts = body(&requests(&urls(), &updated, now)[0]);
         let ended: Vec<_> = alerts
             .iter()
@@ -128,11 +157,17 @@ mod tests {
 
     #[test]
     fn resolved_ends_when_it_was_resolved() {
-        let mut resolved = Alert { event: EventKind::Resolved, ..alert() };
+        let mut resolved = Alert {
+            event: EventKind::Resolved,
+            ..alert()
+        };
         let end = Timestamp::from_second(1_763_755_205).unwrap();
         resolved.incident.resolved_at = Some(end);
         let now = Timestamp::from_second(1_763_755_999).unwrap();
-        assert_eq!(body(&requests(&urls(), &resolved, now)[0])[0]["endsAt"], end.to_string().as_str());
+        assert_eq!(
+            body(&requests(&urls(), &resolved, now)[0])[0]["endsAt"],
+            end.to_string().as_str()
+        );
     }
 
     #[test]

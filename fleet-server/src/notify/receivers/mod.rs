@@ -18,7 +18,10 @@ pub struct Request {
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request").field("host", &self.url.host_str()).field("body_bytes", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("host", &self.url.host_str())
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

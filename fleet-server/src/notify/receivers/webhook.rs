@@ -19,17 +19,21 @@ pub fn request(url: &Url, secret: Option<&Secret>, alert: &Alert, now: Timestamp
     if let Some(secret) = secret {
         headers.push((SIGNATURE_HEADER, signature(secret, &body, now)));
     }
-    Request { url: url.clone(), headers, body }
+    Request {
+        url: url.clone(),
+        headers,
+        body,
+    }
 }
 
 /// The signature header's value.
 fn signature(secret: &Secret, body: &[u8], now: Timestamp) -> String {
     let t = now.as_second();
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes a key of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes a key of any length");
     mac.update(format!("{t}.").as_bytes());
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={t},v1={hex}")
+    format!("t={t},v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]
@@ -43,7 +47,10 @@ mod tests {
         let request = request(&url, None, &alert(), Timestamp::UNIX_EPOCH);
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         insta::assert_json_snapshot!(body);
-        assert_eq!(request.headers, [("idempotency-key", "box_dark:box-17:4:1763755200000/1".to_owned())]);
+        assert_eq!(
+            request.headers,
+            [("idempotency-key", "box_dark:box-17:4:1763755200000/1".to_owned())]
+        );
     }
 
     #[test]
