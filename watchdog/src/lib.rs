@@ -5,6 +5,7 @@
 pub mod settings;
 pub mod accounts;
 pub mod systemd;
+pub mod tailscale;
 pub mod checks;
 pub mod evidence;
 pub mod beat;
