@@ -2,6 +2,10 @@
 
 use jiff::Timestamp;
 use protocol::alert::Alert;
+use protocol::incident::Incident;
+
+use crate::store::StoreError;
+use crate::store::handle::StoreHandle;
 
 /// One notification. Rows of one `(receiver, incident)` are sent strictly in the order of their ids.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,4 +26,60 @@ pub struct OutboxRow {
     pub next_attempt_at: Timestamp,
     /// What the last attempt said.
     pub last_error: Option<String>,
+}
+
+/// What the worker needs of the store.
+pub trait Outbox: Send + Sync + 'static {
+    /// The oldest undelivered row of each incident for `receiver` whose time has come, oldest first.
+    fn due(
+        &self,
+        receiver: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+    /// Row `id` was taken at `at`.
+    fn delivered(&self, id: i64, at: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Row `id` was not taken; not again before `next`.
+    fn attempt_failed(
+        &self,
+        id: i64,
+        next: Timestamp,
+        error: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Open incidents that `receiver` was told of.
+    fn firing(&self, receiver: &str) -> impl Future<Output = Result<Vec<Incident>, StoreError>> + Send;
+}
+
+/// Firing incidents that are refreshed at most: far over what any fleet has open at once.
+const FIRING: u32 = 10_000;
+
+impl Outbox for StoreHandle {
+    async fn due(&self, receiver: &str, now: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let receiver = receiver.to_owned();
+        self.call("read due notifications", move |store| {
+            store.due(&receiver, now, limit)
+        })
+        .await
+    }
+
+    async fn delivered(&self, id: i64, at: Timestamp) -> Result<(), StoreError> {
+        self.call("write down a delivery", move |store| store.delivered(id, at))
+            .await
+    }
+
+    async fn attempt_failed(&self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError> {
+        let error = error.to_owned();
+        self.call("write down a failed attempt", move |store| {
+            store.attempt_failed(id, next, &error)
+        })
+        .await
+    }
+
+    async fn firing(&self, receiver: &str) -> Result<Vec<Incident>, StoreError> {
+        let receiver = receiver.to_owned();
+        self.call("read firing incidents", move |store| {
+            store.firing(&receiver, FIRING)
+        })
+        .await
+    }
 }

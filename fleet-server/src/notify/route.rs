@@ -7,50 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use protocol::alert::{Alert, VERSION};
-use protocol::incident::{Incident, Kind, Severity};
+use protocol::incident::{Incident, Kind};
 
 use super::outbox::OutboxRow;
 use crate::incident::change::Change;
-
-/// One route of the configuration.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Route {
-    /// What it takes.
-    pub matches: Matcher,
-    /// Names of receivers.
-    pub receivers: Vec<String>,
-}
-
-/// What a route takes; what is not given matches everything.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Matcher {
-    /// This severity.
-    pub severity: Option<Severity>,
-    /// One of these kinds.
-    pub kinds: Vec<Kind>,
-    /// The box's name.
-    pub box_name: Option<String>,
-    /// Each of these labels with this value.
-    pub labels: BTreeMap<String, String>,
-}
-
-impl Matcher {
-    /// Whether it takes `incident`.
-    pub fn takes(&self, incident: &Incident) -> bool {
-        self.severity.is_none_or(|severity| severity == incident.severity)
-            && (self.kinds.is_empty() || self.kinds.contains(&incident.kind))
-            && self.box_name.as_deref().is_none_or(|name| {
-                incident
-                    .box_name
-                    .as_ref()
-                    .is_some_and(|of_incident| of_incident.as_str() == name)
-            })
-            && self
-                .labels
-                .iter()
-                .all(|(name, value)| incident.labels.get(name) == Some(value))
-    }
-}
+use crate::settings::Route;
 
 /// Turns changes into outbox rows. Remembers who was told of which open incident.
 #[derive(Debug, Default)]
@@ -128,7 +89,7 @@ impl Planner {
         // A route whose only receivers are the failing one itself cannot tell anybody: the next one is asked.
         self.routes
             .iter()
-            .filter(|route| route.matches.takes(incident))
+            .filter(|route| route.matcher.matches(incident))
             .map(|route| {
                 route
                     .receivers
@@ -153,6 +114,10 @@ impl Planner {
             None => BTreeSet::new(),
         }
     }
+}
+
+fn names(route: &Route) -> impl Iterator<Item = String> {
+    route.receivers.iter().map(ToString::to_string)
 }
 
 /// The receiver that a `receiver_failing` incident is about: nobody is told of his own deafness.
@@ -200,10 +165,11 @@ fn opened_ms(at: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use protocol::incident::{EventKind, TimelineEntry};
-    use protocol::names::{BoxName, Labels};
+    use protocol::incident::{EventKind, Severity, TimelineEntry};
+    use protocol::names::{BoxName, Labels, Word};
 
     use super::*;
+    use crate::settings::Matcher;
 
     fn change(id: i64, kind: Kind, severity: Severity, event: EventKind) -> Change {
         let at = Timestamp::from_second(1_763_755_200 + id).unwrap();
@@ -238,13 +204,13 @@ mod tests {
     }
 
     fn route(severity: Option<Severity>, receivers: &[&str]) -> Route {
-        let matches = Matcher {
-            severity,
+        let matcher = Matcher {
+            severity: severity.into_iter().collect(),
             ..Matcher::default()
         };
         Route {
-            matches,
-            receivers: receivers.iter().map(ToString::to_string).collect(),
+            matcher,
+            receivers: receivers.iter().map(|name| Word::new(*name).unwrap()).collect(),
         }
     }
 

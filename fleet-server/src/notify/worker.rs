@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use protocol::incident::Incident;
-use protocol::secret::Secret;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use url::Url;
 
 use super::http::Sender;
 use super::metrics::NotifyMetrics;
-use super::outbox::OutboxRow;
+use super::outbox::{Outbox, OutboxRow};
 use super::receivers::{Request, alertmanager, webhook};
 use super::retry::{FAILING_AFTER, SendError, wait_after};
+use crate::settings::{Alertmanager, Receiver, ReceiverKind, Webhook};
 
 /// Notifications of different incidents that one receiver gets at once.
 const SIDE_BY_SIDE: u32 = 4;
@@ -28,54 +26,6 @@ const SIDE_BY_SIDE: u32 = 4;
 const IDLE: Duration = Duration::from_secs(1);
 /// How long to wait after the store did not answer.
 const STORE_WAIT: Duration = Duration::from_secs(1);
-
-/// Where notifications go.
-#[derive(Debug, Clone)]
-pub struct Receiver {
-    /// Its name in the configuration.
-    pub name: String,
-    /// How it is spoken to.
-    pub target: Target,
-}
-
-/// How a receiver is spoken to.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// One signed `POST` a notification.
-    Webhook {
-        /// Where to.
-        url: Url,
-        /// Signs the body.
-        secret: Option<Secret>,
-    },
-    /// Alertmanager's API v2, every URL of the cluster.
-    Alertmanager {
-        /// All of them.
-        urls: Vec<Url>,
-    },
-}
-
-/// What the worker needs of the store.
-pub trait Outbox: Send + Sync + 'static {
-    /// The oldest undelivered row of each incident for `receiver` whose time has come, oldest first.
-    fn due(
-        &self,
-        receiver: &str,
-        now: Timestamp,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<OutboxRow>, String>> + Send;
-    /// Row `id` was taken at `at`.
-    fn delivered(&self, id: i64, at: Timestamp) -> impl Future<Output = Result<(), String>> + Send;
-    /// Row `id` was not taken; not again before `next`.
-    fn attempt_failed(
-        &self,
-        id: i64,
-        next: Timestamp,
-        error: &str,
-    ) -> impl Future<Output = Result<(), String>> + Send;
-    /// Open incidents that `receiver` was told of.
-    fn firing(&self, receiver: &str) -> impl Future<Output = Result<Vec<Incident>, String>> + Send;
-}
 
 /// How a receiver does, for the incident about it: told when that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +78,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
 
     /// Sends what is due, and says how long to wait before the next turn.
     async fn turn(&self, streak: &mut Streak, refreshed: &mut Option<Instant>) -> Pause {
-        let name = &self.receiver.name;
+        let name = self.receiver.name.as_str();
         let limit = if streak.failures > 0 { 1 } else { SIDE_BY_SIDE };
         let rows = match self.outbox.due(name, wall_now(), limit).await {
             Ok(rows) => rows,
@@ -150,13 +100,13 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
 
     async fn deliver(&self, row: &OutboxRow) -> Result<(), SendError> {
         let now = wall_now();
-        match &self.receiver.target {
-            Target::Webhook { url, secret } => {
+        match &self.receiver.kind {
+            ReceiverKind::Webhook(Webhook { url, secret }) => {
                 self.sender
                     .send(&webhook::request(url, secret.as_ref(), &row.alert, now))
                     .await
             }
-            Target::Alertmanager { urls } => {
+            ReceiverKind::Alertmanager(Alertmanager { urls }) => {
                 self.send_to_any(alertmanager::requests(urls, &row.alert, now))
                     .await
             }
@@ -236,7 +186,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
         }
         if streak.told {
             (self.health)(ReceiverHealth {
-                receiver: self.receiver.name.clone(),
+                receiver: self.receiver.name.to_string(),
                 failing: None,
             });
         }
@@ -255,7 +205,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
             streak.told = true;
             let failing = Some(text.to_owned());
             (self.health)(ReceiverHealth {
-                receiver: self.receiver.name.clone(),
+                receiver: self.receiver.name.to_string(),
                 failing,
             });
         }
@@ -263,14 +213,14 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
 
     /// Keeps an Alertmanager's alerts firing.
     async fn refresh(&self, streak: &mut Streak, refreshed: &mut Option<Instant>) -> Pause {
-        let Target::Alertmanager { urls } = &self.receiver.target else {
+        let ReceiverKind::Alertmanager(Alertmanager { urls }) = &self.receiver.kind else {
             return Pause::idle();
         };
         let now = mono_now();
         if refreshed.is_some_and(|at| now.duration_since(at) < alertmanager::REFRESH) {
             return Pause::idle();
         }
-        let open = match self.outbox.firing(&self.receiver.name).await {
+        let open = match self.outbox.firing(self.receiver.name.as_str()).await {
             Ok(open) => open,
             Err(err) => {
                 tracing::error!(receiver = %self.receiver.name, "cannot read open incidents: {err}");
@@ -340,10 +290,13 @@ mod tests {
     use std::sync::Mutex;
 
     use prometheus::Registry;
-    use protocol::incident::EventKind;
+    use protocol::incident::{EventKind, Incident};
+    use protocol::names::Word;
+    use url::Url;
 
     use super::super::receivers::tests::alert;
     use super::*;
+    use crate::store::StoreError;
 
     /// An outbox in memory, with the store's promise: only the oldest undelivered row of each incident is due.
     #[derive(Default)]
@@ -363,7 +316,7 @@ mod tests {
     }
 
     impl Outbox for FakeOutbox {
-        async fn due(&self, receiver: &str, _: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, String> {
+        async fn due(&self, receiver: &str, _: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
             let rows = self.rows.lock().unwrap();
             let mut heads: Vec<OutboxRow> = Vec::new();
             for (row, _) in rows
@@ -378,7 +331,7 @@ mod tests {
             }
             Ok(heads)
         }
-        async fn delivered(&self, id: i64, _: Timestamp) -> Result<(), String> {
+        async fn delivered(&self, id: i64, _: Timestamp) -> Result<(), StoreError> {
             self.rows
                 .lock()
                 .unwrap()
@@ -387,7 +340,7 @@ mod tests {
                 .for_each(|(_, done)| *done = true);
             Ok(())
         }
-        async fn attempt_failed(&self, id: i64, _: Timestamp, _: &str) -> Result<(), String> {
+        async fn attempt_failed(&self, id: i64, _: Timestamp, _: &str) -> Result<(), StoreError> {
             self.rows
                 .lock()
                 .unwrap()
@@ -396,7 +349,7 @@ mod tests {
                 .for_each(|(row, _)| row.attempts += 1);
             Ok(())
         }
-        async fn firing(&self, _: &str) -> Result<Vec<Incident>, String> {
+        async fn firing(&self, _: &str) -> Result<Vec<Incident>, StoreError> {
             Ok(vec![alert().incident])
         }
     }
@@ -457,7 +410,7 @@ mod tests {
         }
     }
 
-    fn start(rows: Vec<OutboxRow>, target: Target, up_after: Duration, takes: Duration) -> Run {
+    fn start(rows: Vec<OutboxRow>, kind: ReceiverKind, up_after: Duration, takes: Duration) -> Run {
         let (stop, stopped) = watch::channel(false);
         let outbox = FakeOutbox::with(rows);
         let sent = Sent::default();
@@ -487,11 +440,11 @@ mod tests {
         }
     }
 
-    fn webhook() -> Target {
-        Target::Webhook {
+    fn webhook() -> ReceiverKind {
+        ReceiverKind::Webhook(Webhook {
             url: Url::parse("http://127.0.0.1:9999/").unwrap(),
             secret: None,
-        }
+        })
     }
 
     async fn pass(secs: u64) {
@@ -541,9 +494,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn firing_alerts_are_refreshed_each_minute() {
-        let target = Target::Alertmanager {
+        let target = ReceiverKind::Alertmanager(Alertmanager {
             urls: vec![Url::parse("http://127.0.0.1:9093").unwrap()],
-        };
+        });
         let run = start(vec![], target, Duration::ZERO, Duration::ZERO);
         pass(185).await;
         assert_eq!(run.sent.lock().unwrap().len(), 4);

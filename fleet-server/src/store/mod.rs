@@ -267,7 +267,7 @@ pub trait Store: Send {
     fn remove_operator(&mut self, name: &str) -> Result<(), StoreError>;
 
     /// Writes changes and their notifications: all of them, or none. Done twice it is as done once (a row is known by
-    /// its receiver and its alert's key), so a caller whose call timed out may repeat it.
+    /// its receiver and its alert's idempotency key), so a caller whose call timed out may repeat it.
     fn commit(&mut self, changes: &[Change], rows: &[OutboxRow]) -> Result<(), StoreError>;
     /// Adds lines to incidents' timelines.
     fn add_timeline(&mut self, entries: &[(i64, TimelineEntry)]) -> Result<(), StoreError>;
@@ -283,6 +283,11 @@ pub trait Store: Send {
     fn due(&mut self, receiver: &str, now: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
     /// When the receiver's next notification is due, if one waits.
     fn next_due(&mut self, receiver: &str) -> Result<Option<Timestamp>, StoreError>;
+    /// Every receiver that has a row, delivered or not, for an incident that is still open: who must hear of its end.
+    fn told(&mut self) -> Result<Vec<(i64, String)>, StoreError>;
+    /// Open incidents for which `receiver` has a row, delivered or not, and no undelivered one: what an Alertmanager is
+    /// kept reminded of. Oldest first, at most `limit`.
+    fn firing(&mut self, receiver: &str, limit: u32) -> Result<Vec<Incident>, StoreError>;
     /// It arrived.
     fn delivered(&mut self, id: i64, at: Timestamp) -> Result<(), StoreError>;
     /// It did not arrive; not before `next` again.
