@@ -1,19 +1,24 @@
 //! The off-box program: takes heartbeats, judges liveness, opens incidents, tells on-call.
 //!
 //! In the data's order:
+//! - `clock`: the one place that reads a clock
 //! - `settings`: what the server runs by
 //! - `directory`: boxes, tokens, operators in memory
+//! - `liveness`: pure: who is alive, by arrivals alone
+//! - `witness`: a second, independent opinion
+//! - `incident`: pure: what is wrong, opened once and resolved once
+//! - `intake`: the door between ingest and judgement
+//! - `notify`: who is told, and that it arrives
 //! - `store`: what must survive
+//! - `sweep`: the shell that ticks
 
+pub mod clock;
 pub mod settings;
 pub mod directory;
-pub mod liveness {
-    //! Pure: who is alive, by arrivals alone.
-    pub mod time;
-}
-pub mod incident {
-    //! Pure: what is wrong, opened once and resolved once.
-    pub mod change;
-}
+pub mod liveness;
+pub mod witness;
+pub mod incident;
+pub mod intake;
 pub mod notify;
 pub mod store;
+pub mod sweep;

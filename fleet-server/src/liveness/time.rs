@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-/// Microseconds since the server's start. Never goes back, never jumps with the wall clock.
+/// Microseconds on the server's monotonic clock. Never goes back, never jumps with the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Mono(u64);
 
 impl Mono {
-    /// `micros` after the start.
+    /// The server's start. Not zero, so that moments before it can be written too.
+    pub const START: Self = Self(3_600_000_000);
+    /// No moment: later than every other.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// `micros` after the clock's zero.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the start.
+    /// Microseconds since the clock's zero.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
@@ -27,5 +32,12 @@ impl std::ops::Add<Duration> for Mono {
     type Output = Self;
     fn add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_micros() as u64))
+    }
+}
+
+impl std::ops::Sub<Duration> for Mono {
+    type Output = Self;
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by.as_micros() as u64))
     }
 }

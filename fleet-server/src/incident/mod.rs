@@ -1,0 +1,3 @@
+//! Pure: what is wrong, opened once and resolved once.
+
+pub mod change;

@@ -1,0 +1,139 @@
+//! What an arrival tells liveness, what it is answered, and the changes of state that come of arrivals and of time.
+
+use std::time::Duration;
+
+use protocol::api::Liveness;
+use protocol::heartbeat::GoodbyeWhy;
+use uuid::Uuid;
+
+use super::BoxIx;
+use super::ConnId;
+use super::time::Mono;
+
+/// What one heartbeat tells liveness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// What it arrived on.
+    pub conn: ConnId,
+    /// Of the sending process.
+    pub session: Uuid,
+    /// Of the sending kernel.
+    pub boot_id: Uuid,
+    /// Counts up within the session.
+    pub seq: u64,
+    /// When the next one is due.
+    pub every: Duration,
+    /// "I go, on purpose."
+    pub goodbye: Option<(GoodbyeWhy, Duration)>,
+}
+
+/// A beat that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The server lacks the newest report: ask for it in the answer.
+    pub want_report: bool,
+}
+
+/// A beat that did not count, and changed nothing; both are answered with 409.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its `seq` is not newer than the last one of its session.
+    #[error("seq {got} is not newer than {last} of this session")]
+    OldSeq {
+        /// As sent.
+        got: u64,
+        /// The newest accepted.
+        last: u64,
+    },
+    /// It comes from a session (or a boot) that another one has replaced.
+    #[error("another session has taken this box's place")]
+    OldSession,
+    /// Two machines (or two watchdogs) speak with one identity.
+    #[error("two machines speak with this box's token; give each box a token of its own")]
+    Clone,
+    /// No such box (removed meanwhile).
+    #[error("this box has been removed")]
+    Removed,
+}
+
+/// What a witness said about a suspect box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WitnessAnswer {
+    /// The host answers: a connection was accepted or refused by it.
+    Reachable,
+    /// Nothing answered in time, or the network said that there is no such host.
+    Unreachable,
+    /// The witness could not ask.
+    Unknown,
+}
+
+/// Why a box was judged to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Its whole margin passed without a beat.
+    Deadline,
+    /// A witness found the host unreachable.
+    WitnessConfirmed,
+    /// The host answered a witness, and no beat came although the way was open.
+    HostAnswers,
+    /// Its connection was closed without a goodbye, and it did not come back.
+    ConnectionClosed,
+    /// It went together with most of its group.
+    Group,
+}
+
+/// A box changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// Which box.
+    pub ix: BoxIx,
+    /// When.
+    pub at: Mono,
+    /// From where.
+    pub from: Liveness,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Its beats arrive (again).
+    Live {
+        /// How long it was silent.
+        after: Duration,
+        /// With another boot id than before.
+        rebooted: bool,
+    },
+    /// Its next beat is overdue.
+    Suspect {
+        /// Its connection was closed without a goodbye.
+        closed: bool,
+    },
+    /// Nothing answers.
+    Dark {
+        /// Why so.
+        cause: Cause,
+        /// How long it has been silent.
+        silent_for: Duration,
+    },
+    /// The host answers, the watchdog does not.
+    Silent {
+        /// How long it has been silent.
+        silent_for: Duration,
+    },
+    /// It said goodbye.
+    Away {
+        /// Why.
+        why: GoodbyeWhy,
+        /// How long it may take.
+        back_within: Duration,
+    },
+    /// It said goodbye and did not come back in the time it named; dark from now on.
+    Overdue {
+        /// Why it went.
+        why: GoodbyeWhy,
+        /// How long it has been silent.
+        silent_for: Duration,
+    },
+}

@@ -1,0 +1,1 @@
+//! A second, independent opinion on a suspect box.
