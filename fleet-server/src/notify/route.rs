@@ -82,22 +82,20 @@ impl Planner {
     }
 
     fn routed(&self, incident: &Incident) -> BTreeSet<String> {
-        let takes_it = |receiver: &&String| Some(receiver.as_str()) != failing_receiver(incident);
+        let takes_it = |name: &String| Some(name.as_str()) != failing_receiver(incident);
         if self.routes.is_empty() {
-            return self.receivers.iter().filter(takes_it).cloned().collect();
+            return self
+                .receivers
+                .iter()
+                .filter(|name| takes_it(name))
+                .cloned()
+                .collect();
         }
         // A route whose only receivers are the failing one itself cannot tell anybody: the next one is asked.
         self.routes
             .iter()
             .filter(|route| route.matcher.matches(incident))
-            .map(|route| {
-                route
-                    .receivers
-                    .iter()
-                    .filter(takes_it)
-                    .cloned()
-                    .collect::<BTreeSet<_>>()
-            })
+            .map(|route| names(route).filter(takes_it).collect::<BTreeSet<_>>())
             .find(|names| !names.is_empty() || incident.kind != Kind::ReceiverFailing)
             .unwrap_or_else(|| self.fallback(incident))
     }

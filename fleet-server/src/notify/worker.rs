@@ -418,8 +418,8 @@ mod tests {
         let told = health.clone();
         let worker = Worker {
             receiver: Receiver {
-                name: "hook".into(),
-                target,
+                name: Word::new("hook").unwrap(),
+                kind,
             },
             outbox: outbox.clone(),
             sender: FakeSender {
