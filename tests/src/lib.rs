@@ -6,13 +6,19 @@
 //! - [`clock`], [`exec`]: time and programs
 //! - [`programs`]: the product's programs, as built
 //! - [`lab`]: a scenario's world: the network, the boxes
+//! - [`http`]: one request, one answer
+//! - [`server`], [`webhook`], [`monitoring`]: what runs on the lab's host: a fleet server, a receiver, Prometheus
 //! - [`scenario`], [`scenarios`]: what is shown
 //! - [`runner`]: how they are run
 
 pub mod clock;
 pub mod exec;
+pub mod http;
 pub mod lab;
+pub mod monitoring;
 pub mod programs;
 pub mod runner;
 pub mod scenario;
 pub mod scenarios;
+pub mod server;
+pub mod webhook;

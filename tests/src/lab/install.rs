@@ -48,8 +48,8 @@ pub(super) fn watchdog(disk: &RootFs, setup: &WatchdogSetup) -> Result<()> {
     if let Some(token) = &setup.token {
         disk.write(
             "/etc/fleet-watchdog/token",
-            0o600,
-            "root",
+            0o640,
+            "root:fleet-watchdog",
             format!("{}\n", token.trim()).as_bytes(),
         )?;
     }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::clock::{self, secs};
-use crate::lab::{BoxSpec, End, HOST, Lab, must_be_refused};
+use crate::lab::{BoxSpec, End, HOST, Lab, WatchdogSetup, must_be_refused};
 use crate::scenario::{Need, Scenario};
 
 /// This topic's scenarios.
@@ -13,6 +13,12 @@ pub const ALL: &[Scenario] = &[
         &[Need::Root],
         4,
         boots_and_polkit_guards_units,
+    ),
+    Scenario::new(
+        "boxes::watchdog_is_installed_as_shipped",
+        &[Need::Root],
+        4,
+        watchdog_is_installed_as_shipped,
     ),
     Scenario::new("boxes::power_and_reboot", &[Need::Root], 8, power_and_reboot),
     Scenario::new("boxes::network_faults", &[Need::Root], 8, network_faults),
@@ -63,6 +69,37 @@ fn boots_and_polkit_guards_units(lab: &Lab) -> Result<()> {
         "a box has a way out of the lab"
     );
     made.shutdown()
+}
+
+fn watchdog_is_installed_as_shipped(lab: &Lab) -> Result<()> {
+    let setup = WatchdogSetup::new("[box]\nname = \"box-1\"\n", "token-of-box-1").check_every(5);
+    let gateway = GATEWAY.replace("8080", "8642");
+    let made = lab.boot(
+        BoxSpec::new("box-1")
+            .unit("hermes-gateway.service", &gateway)
+            .watchdog(setup),
+    )?;
+    assert_eq!(
+        made.run_ok("stat -c '%U:%G %a' /etc/fleet-watchdog/token")?,
+        "root:fleet-watchdog 640"
+    );
+    made.run_ok("systemctl is-enabled fleet-watchdog.timer fleet-watchdog-beat.service")?;
+    made.run_ok("systemctl is-active fleet-watchdog.timer")?;
+    ensure!(
+        made.unit("fleet-watchdog.timer", "TimersMonotonic")?
+            .contains("OnUnitActiveUSec=5s"),
+        "no drop-in"
+    );
+    ensure!(
+        made.run_ok("/usr/bin/fleet-watchdog --version; echo ran")?
+            .contains("ran")
+    );
+
+    let user = "fleet-watchdog";
+    made.run_as(user, "systemctl --no-ask-password restart hermes-gateway")?
+        .ok()?;
+    must_be_refused(&made.run_as(user, "systemctl --no-ask-password stop hermes-gateway")?)?;
+    must_be_refused(&made.run_as(user, "systemctl --no-ask-password restart systemd-logind")?)
 }
 
 fn power_and_reboot(lab: &Lab) -> Result<()> {

@@ -5,8 +5,9 @@
 use crate::scenario::Scenario;
 
 pub mod boxes;
+pub mod surroundings;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [boxes::ALL].concat()
+    [boxes::ALL, surroundings::ALL].concat()
 }

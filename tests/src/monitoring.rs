@@ -1,0 +1,167 @@
+//! Debian's own Prometheus and Alertmanager on the lab's loopback, and what a test asks them.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::clock::{self, secs};
+use crate::exec;
+use crate::http;
+use crate::lab::Lab;
+
+const START_LIMIT: Duration = secs(40);
+
+/// A daemon that ends with its value.
+#[derive(Debug)]
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(lab: &Lab, name: &str, command: &mut Command, ready: &str) -> Result<Self> {
+        let path = lab.host_dir(name)?.join("daemon.log");
+        lab.watch_log(name, &path);
+        let log = File::create(&path)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn();
+        let mut daemon = Self(child.with_context(|| format!("cannot start {name}"))?);
+        clock::wait_for(ready, START_LIMIT, || match daemon.0.try_wait() {
+            Ok(None) => http::get(ready)
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(Ok(())),
+            Ok(Some(status)) => Some(Err(anyhow::anyhow!("{name} ended with {status}"))),
+            Err(err) => Some(Err(err.into())),
+        })??;
+        Ok(daemon)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    _daemon: Daemon,
+}
+
+impl Prometheus {
+    /// Where it listens.
+    pub const URL: &str = "http://127.0.0.1:9090";
+
+    /// Starts it with this configuration (YAML).
+    pub fn start(lab: &Lab, config: &str) -> Result<Self> {
+        let config = lab.host_file("prometheus.yml", config)?;
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!(
+            "--storage.tsdb.path={}",
+            lab.host_dir("prometheus")?.join("data").display()
+        ));
+        command.args(["--web.listen-address=127.0.0.1:9090", "--log.level=warn"]);
+        Ok(Self {
+            _daemon: Daemon::start(lab, "prometheus", &mut command, &format!("{}/-/ready", Self::URL))?,
+        })
+    }
+
+    /// Starts it with one scrape target (`host:port`, path /metrics), every second.
+    pub fn scraping(lab: &Lab, target: &str) -> Result<Self> {
+        let scrape = format!("[{{job_name: fleet, static_configs: [{{targets: [{target:?}]}}]}}]");
+        Self::start(
+            lab,
+            &format!("global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs: {scrape}\n"),
+        )
+    }
+
+    /// An instant query: the list of `{metric, value: [time, text]}`.
+    pub fn query(&self, promql: &str) -> Result<Vec<Value>> {
+        let url = format!("{}/api/v1/query", Self::URL);
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = http::send(
+            "POST",
+            &url,
+            &form,
+            format!("query={}", percent(promql)).as_bytes(),
+        )?
+        .json()?;
+        answer["data"]["result"]
+            .as_array()
+            .cloned()
+            .with_context(|| format!("no result: {answer}"))
+    }
+}
+
+/// An Alertmanager.
+#[derive(Debug)]
+pub struct Alertmanager {
+    port: u16,
+    _daemon: Daemon,
+}
+
+impl Alertmanager {
+    /// Starts one on 127.0.0.1:`port` that notifies nobody; several with different ports are independent.
+    pub fn start(lab: &Lab, port: u16) -> Result<Self> {
+        let name = format!("alertmanager-{port}");
+        let config = lab.host_file(
+            &format!("{name}.yml"),
+            "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n",
+        )?;
+        let mut command = Command::new("prometheus-alertmanager");
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!(
+            "--storage.path={}",
+            lab.host_dir(&name)?.join("data").display()
+        ));
+        command.args([
+            &format!("--web.listen-address=127.0.0.1:{port}"),
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ]);
+        let ready = format!("http://127.0.0.1:{port}/-/ready");
+        Ok(Self {
+            port,
+            _daemon: Daemon::start(lab, &name, &mut command, &ready)?,
+        })
+    }
+
+    /// For a receiver's `urls`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The alerts that are active now (`GET /api/v2/alerts?active=true`).
+    pub fn active(&self) -> Result<Vec<Value>> {
+        let alerts = http::get(&format!("{}/api/v2/alerts?active=true", self.url()))?.json()?;
+        Ok(alerts.as_array().cloned().unwrap_or_default())
+    }
+}
+
+/// `promtool check metrics` on a text; the error is what it complains of.
+pub fn check_metrics(text: &str) -> Result<()> {
+    let mut promtool = Command::new("promtool");
+    exec::run_with(promtool.args(["check", "metrics"]), text.as_bytes(), exec::LIMIT)?
+        .ok()
+        .map(drop)
+}
+
+/// `promtool` on a file: `check rules`, `test rules`, `check config`.
+pub fn promtool(args: &[&str], file: &Path) -> Result<String> {
+    exec::run(Command::new("promtool").args(args).arg(file))?.ok()
+}
+
+fn percent(text: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encoded).collect()
+}
