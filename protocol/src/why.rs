@@ -40,6 +40,12 @@ words! {
         UnitFailed = "unit_failed",
         /// Restarts again and again without staying up.
         CrashLoop = "crash_loop",
+        /// Crashed, and systemd will start it again by itself: not yet a loop.
+        AutoRestart = "auto_restart",
+        /// Disabled by an operator, and not started in this boot.
+        UnitDisabled = "unit_disabled",
+        /// There is such a unit, but systemd cannot read it.
+        UnitBroken = "unit_broken",
         /// Starting or stopping, within the unit's own time-outs.
         InTransition = "in_transition",
         /// Starting or stopping for longer than its own time-outs allow.
