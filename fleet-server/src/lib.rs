@@ -22,3 +22,7 @@ pub mod intake;
 pub mod notify;
 pub mod store;
 pub mod sweep;
+pub mod web {
+    //! What people and machines read.
+    pub mod metrics;
+}
