@@ -253,7 +253,7 @@ fn checks(out: &mut String, boxes: &[BoxSample]) {
             name,
             check,
             status_number(check.status),
-        )
+        );
     });
     family(
         out,
