@@ -3,6 +3,7 @@
 //! In the data's order:
 
 pub mod settings;
+pub mod config;
 pub mod accounts;
 pub mod systemd;
 pub mod tailscale;

@@ -173,8 +173,11 @@ pub struct HermesSettings {
 /// Mounts and thresholds.
 #[derive(Debug, Clone)]
 pub struct DiskSettings {
-    /// Mount points (or any path on them); default `/` and those of the backup and state paths.
+    /// Mount points (or any path on them); default `/`.
     pub mounts: Vec<PathBuf>,
+    /// Paths whose file systems are watched too, as far as they exist: state directory and backups, unless the
+    /// configuration lists its mounts itself.
+    pub also: Vec<PathBuf>,
     /// Warning under this share of bytes free; default 0.10 (together with `warning_free_bytes`).
     pub warning_free_ratio: f64,
     /// … and under this many bytes; default 5 GiB.
@@ -228,7 +231,7 @@ pub enum BackupSource {
         argv: Vec<String>,
         /// What it prints.
         format: BackupFormat,
-        /// How long it may take; default 60 s.
+        /// How long it may take; default 60 s. [`BackupSettings::timeout`] is a little longer.
         timeout: Duration,
     },
 }
