@@ -4,6 +4,7 @@
 //! decided ([`Change`]), routes come resolved ([`OutboxRow`]).
 
 pub mod handle;
+pub mod sqlite;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -215,7 +216,7 @@ pub struct Loaded {
     pub incidents: Vec<StoredIncident>,
     /// The next incident's id.
     pub next_incident_id: i64,
-    /// What went wrong with the store before or at this start.
+    /// What was wrong with the store at this start, and what it cost.
     pub notes: Vec<Note>,
 }
 

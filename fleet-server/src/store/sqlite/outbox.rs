@@ -1,0 +1,144 @@
+//! Notifications that wait, and those that went.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Transaction, params};
+
+use super::Failure;
+use super::rows::{instant, json, nanos, time, to_json};
+use crate::notify::outbox::OutboxRow;
+use crate::store::Pending;
+
+/// Bytes of an attempt's error that are kept.
+const ERROR_BYTES: usize = 512;
+
+/// The first undelivered row of each incident: later ones wait for it, whatever their own time.
+const HEADS: &str = "FROM outbox AS o WHERE o.receiver = ?1 AND o.done_at IS NULL AND NOT EXISTS (\
+     SELECT 1 FROM outbox AS p WHERE p.receiver = o.receiver AND p.incident_id = o.incident_id \
+     AND p.done_at IS NULL AND p.id < o.id)";
+
+/// Queues notifications in their order; one queued before (same receiver and key) is left as it is.
+pub(super) fn put(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), Failure> {
+    let mut put = tx.prepare(
+        "INSERT OR IGNORE INTO outbox (receiver, incident_id, key, alert, queued_at, attempts, next_attempt_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for row in rows {
+        put.execute(params![
+            row.receiver,
+            row.incident_id,
+            row.alert.key,
+            to_json(&row.alert)?,
+            nanos(row.queued_at),
+            row.attempts,
+            nanos(row.next_attempt_at)
+        ])?;
+    }
+    Ok(())
+}
+
+/// Rows due, by id, and the ids of those that cannot be read.
+pub(super) fn due(
+    db: &Connection,
+    receiver: &str,
+    now: Timestamp,
+    limit: u32,
+) -> Result<(Vec<OutboxRow>, Vec<i64>), Failure> {
+    let mut statement =
+        db.prepare(&format!("SELECT o.* {HEADS} AND o.next_attempt_at <= ?2 ORDER BY o.id LIMIT ?3"))?;
+    let mut rows = statement.query(params![receiver, nanos(now), limit])?;
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match outbox_row(row) {
+            Ok(row) => found.push(row),
+            Err(Failure::Unreadable(_)) => unreadable.push(row.get("id")?),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok((found, unreadable))
+}
+
+pub(super) fn next_due(db: &Connection, receiver: &str) -> Result<Option<Timestamp>, Failure> {
+    let sql = format!("SELECT min(o.next_attempt_at) {HEADS}");
+    let next: Option<i64> = db.query_row(&sql, [receiver], |row| row.get(0))?;
+    next.map(instant).transpose()
+}
+
+pub(super) fn delivered(tx: &Transaction<'_>, id: i64, at: Timestamp) -> Result<(), Failure> {
+    tx.execute(
+        "UPDATE outbox SET done_at = ?2, outcome = 'delivered', attempts = attempts + 1, last_error = NULL \
+         WHERE id = ?1 AND done_at IS NULL",
+        params![id, nanos(at)],
+    )?;
+    Ok(())
+}
+
+pub(super) fn attempt_failed(
+    tx: &Transaction<'_>,
+    id: i64,
+    next: Timestamp,
+    error: &str,
+) -> Result<(), Failure> {
+    tx.execute(
+        "UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?2, last_error = ?3 \
+         WHERE id = ?1 AND done_at IS NULL",
+        params![id, nanos(next), cut(error)],
+    )?;
+    Ok(())
+}
+
+pub(super) fn abandon(tx: &Transaction<'_>, ids: &[i64], at: Timestamp) -> Result<(), Failure> {
+    for id in ids {
+        tx.execute(
+            "UPDATE outbox SET done_at = ?2, outcome = 'abandoned' WHERE id = ?1",
+            params![id, nanos(at)],
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn abandon_others(tx: &Transaction<'_>, known: &[String], at: Timestamp) -> Result<u64, Failure> {
+    let count = tx.execute(
+        "UPDATE outbox SET done_at = ?2, outcome = 'abandoned' \
+         WHERE done_at IS NULL AND receiver NOT IN (SELECT value FROM json_each(?1))",
+        params![to_json(&known)?, nanos(at)],
+    )?;
+    Ok(count as u64)
+}
+
+pub(super) fn pending(db: &Connection) -> Result<Vec<Pending>, Failure> {
+    let mut statement = db.prepare(
+        "SELECT receiver, count(*), min(queued_at) FROM outbox WHERE done_at IS NULL GROUP BY receiver ORDER BY receiver",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let count: i64 = row.get(1)?;
+        found.push(Pending {
+            receiver: row.get(0)?,
+            count: count.unsigned_abs(),
+            oldest: instant(row.get(2)?)?,
+        });
+    }
+    Ok(found)
+}
+
+fn outbox_row(row: &rusqlite::Row<'_>) -> Result<OutboxRow, Failure> {
+    Ok(OutboxRow {
+        id: row.get("id")?,
+        receiver: row.get("receiver")?,
+        incident_id: row.get("incident_id")?,
+        alert: json(row, "alert")?,
+        queued_at: time(row, "queued_at")?,
+        attempts: row.get("attempts")?,
+        next_attempt_at: time(row, "next_attempt_at")?,
+        last_error: row.get("last_error")?,
+    })
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(ERROR_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,37 @@
+//! What is forgotten, and when.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Transaction, params};
+
+use super::Failure;
+use super::rows::nanos;
+use crate::store::{DELIVERED_KEEP, RESOLVED_KEEP, RESOLVED_ROWS};
+
+/// Rows taken at once, so that no call holds the store for long; the rest goes with the next call.
+const AT_ONCE: u32 = 5000;
+
+/// Forgets what is over its time or count; how many rows.
+pub(super) fn retain(tx: &Transaction<'_>, now: Timestamp) -> Result<u64, Failure> {
+    let before = |keep: std::time::Duration| {
+        let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
+        nanos(now.checked_sub(keep).unwrap_or(Timestamp::MIN))
+    };
+    let mut gone = tx.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE done_at < ?1 LIMIT ?2)",
+        params![before(DELIVERED_KEEP), AT_ONCE],
+    )?;
+    // One whose notification still waits stays: the receiver may ask for it.
+    gone += tx.execute(
+        "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents AS i WHERE resolved_at < ?1 AND NOT EXISTS \
+         (SELECT 1 FROM outbox WHERE incident_id = i.id AND done_at IS NULL) LIMIT ?2)",
+        params![before(RESOLVED_KEEP), AT_ONCE],
+    )?;
+    gone += tx.execute(
+        "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents AS i WHERE resolved_at IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE incident_id = i.id AND done_at IS NULL) \
+         ORDER BY resolved_at DESC LIMIT ?2 OFFSET ?1)",
+        params![RESOLVED_ROWS, AT_ONCE],
+    )?;
+    gone += tx.execute("DELETE FROM tokens WHERE expires_at <= ?1", [nanos(now)])?;
+    Ok(gone as u64)
+}
