@@ -12,18 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::liveness::BoxIx;
 use crate::store::{BoxId, BoxRecord, OperatorRecord, TokenRecord};
-
-/// A box's place in the tables of this process: dense, from 0, and not used again before a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BoxIx(pub u32);
-
-impl BoxIx {
-    /// As an index into a table.
-    pub const fn at(self) -> usize {
-        self.0 as usize
-    }
-}
 
 /// What an operator may. Each may all that the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

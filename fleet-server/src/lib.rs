@@ -3,8 +3,8 @@
 //! In the data's order:
 //! - `clock`: the one place that reads a clock
 //! - `settings`: what the server runs by
-//! - `directory`: boxes, tokens, operators in memory
 //! - `liveness`: pure: who is alive, by arrivals alone
+//! - `directory`: boxes, tokens, operators in memory
 //! - `witness`: a second, independent opinion
 //! - `incident`: pure: what is wrong, opened once and resolved once
 //! - `intake`: the door between ingest and judgement
@@ -14,8 +14,8 @@
 
 pub mod clock;
 pub mod settings;
-pub mod directory;
 pub mod liveness;
+pub mod directory;
 pub mod witness;
 pub mod incident;
 pub mod intake;

@@ -10,15 +10,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::heartbeat::GoodbyeWhy;
 use protocol::incident::{Ack, Incident, Kind, TimelineEntry};
 use protocol::names::{BoxName, Labels};
 use protocol::report::Report;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::directory::{Role, TokenHash};
 use crate::incident::change::Change;
+use crate::liveness::record::Record;
 use crate::notify::outbox::OutboxRow;
 
 /// A box in the store: never used again for another box.
@@ -102,44 +101,14 @@ pub struct EnrollCode {
     pub expires_at: Timestamp,
 }
 
-/// What the server knows of a box beyond its record, so that a restart forgets nothing.
+/// What liveness knows of a box, so that a restart forgets nothing: last seen, replay guard, goodbye, history.
 /// Written every few seconds for the boxes that changed, at once for a goodbye, and at shutdown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoxMemory {
     /// Of which box.
     pub id: BoxId,
-    /// The server's time of the last beat.
-    pub last_seen: Option<Timestamp>,
-    /// Replay guard: the last session, its boot and its last `seq`.
-    pub guard: Option<Guard>,
-    /// A goodbye that still holds.
-    pub away: Option<Away>,
-    /// What the box promised as its own interval, milliseconds.
-    pub every_ms: Option<u64>,
-    /// What liveness learnt, in liveness's own encoding, at most [`HISTORY_BYTES`].
-    pub history: Vec<u8>,
-}
-
-/// The newest beat of a box, so that an older one is refused after a restart too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Guard {
-    /// The kernel's boot id.
-    pub boot_id: Uuid,
-    /// The process.
-    pub session: Uuid,
-    /// Its last number.
-    pub seq: u64,
-}
-
-/// A planned absence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Away {
-    /// Why.
-    pub why: GoodbyeWhy,
-    /// When the goodbye came.
-    pub since: Timestamp,
-    /// When the absence is overdue.
-    pub until: Timestamp,
+    /// What is known.
+    pub record: Record,
 }
 
 /// A box's newest report.
@@ -220,8 +189,6 @@ pub struct Loaded {
     pub notes: Vec<Note>,
 }
 
-/// Bytes of [`BoxMemory::history`]: a hundred thousand boxes stay under 100 MB.
-pub const HISTORY_BYTES: usize = 1024;
 /// Lines of one incident's timeline that are kept: the first and the newest ones.
 pub const TIMELINE_ENTRIES: usize = 200;
 /// Resolved incidents are kept this long …

@@ -7,7 +7,8 @@ use super::Failure;
 use super::rows::{hash, json, maybe_time, name, nanos, time, to_json};
 use crate::directory::{Role, TokenHash};
 use crate::store::{
-    BOXES, BoxId, BoxRecord, ENROLL_CODES, EnrollCode, NewBox, OPERATORS, OperatorRecord, StoreError, TokenRecord,
+    BOXES, BoxId, BoxRecord, ENROLL_CODES, EnrollCode, NewBox, OPERATORS, OperatorRecord, StoreError,
+    TokenRecord,
 };
 
 /// Tokens that one box may have at the same time: rotation overlaps, but not without end.
@@ -15,9 +16,11 @@ const TOKENS: u32 = 8;
 
 pub(super) fn add(tx: &Transaction<'_>, new: &NewBox) -> Result<BoxRecord, Failure> {
     room(tx, "SELECT count(*) FROM boxes", "boxes", BOXES)?;
-    let taken: bool = tx.query_row("SELECT EXISTS (SELECT 1 FROM boxes WHERE name = ?1)", [new.name.as_str()], |row| {
-        row.get(0)
-    })?;
+    let taken: bool = tx.query_row(
+        "SELECT EXISTS (SELECT 1 FROM boxes WHERE name = ?1)",
+        [new.name.as_str()],
+        |row| row.get(0),
+    )?;
     if taken {
         return Err(StoreError::NameTaken(new.name.clone()).into());
     }
@@ -32,7 +35,15 @@ pub(super) fn add(tx: &Transaction<'_>, new: &NewBox) -> Result<BoxRecord, Failu
         ],
     )?;
     let id = BoxId(tx.last_insert_rowid());
-    put_token(tx, id, &TokenRecord { hash: new.token, created_at: new.at, expires_at: None })?;
+    put_token(
+        tx,
+        id,
+        &TokenRecord {
+            hash: new.token,
+            created_at: new.at,
+            expires_at: None,
+        },
+    )?;
     get(tx, id)
 }
 
@@ -51,17 +62,37 @@ pub(super) fn rotate(
     old_until: Timestamp,
 ) -> Result<BoxRecord, Failure> {
     get(tx, id)?;
-    tx.execute("DELETE FROM tokens WHERE box_id = ?1 AND expires_at <= ?2", params![id.0, nanos(at)])?;
+    tx.execute(
+        "DELETE FROM tokens WHERE box_id = ?1 AND expires_at <= ?2",
+        params![id.0, nanos(at)],
+    )?;
     tx.execute(
         "UPDATE tokens SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE box_id = ?1",
         params![id.0, nanos(old_until)],
     )?;
-    tx.execute("DELETE FROM tokens WHERE box_id = ?1 AND expires_at <= ?2", params![id.0, nanos(at)])?;
-    let count: u32 = tx.query_row("SELECT count(*) FROM tokens WHERE box_id = ?1", [id.0], |row| row.get(0))?;
+    tx.execute(
+        "DELETE FROM tokens WHERE box_id = ?1 AND expires_at <= ?2",
+        params![id.0, nanos(at)],
+    )?;
+    let count: u32 = tx.query_row("SELECT count(*) FROM tokens WHERE box_id = ?1", [id.0], |row| {
+        row.get(0)
+    })?;
     if count >= TOKENS {
-        return Err(StoreError::TooMany { what: "tokens of this box", limit: TOKENS }.into());
+        return Err(StoreError::TooMany {
+            what: "tokens of this box",
+            limit: TOKENS,
+        }
+        .into());
     }
-    put_token(tx, id, &TokenRecord { hash: *token, created_at: at, expires_at: None })?;
+    put_token(
+        tx,
+        id,
+        &TokenRecord {
+            hash: *token,
+            created_at: at,
+            expires_at: None,
+        },
+    )?;
     get(tx, id)
 }
 
@@ -71,8 +102,16 @@ pub(super) fn revoke(tx: &Transaction<'_>, id: BoxId) -> Result<BoxRecord, Failu
 }
 
 pub(super) fn add_code(tx: &Transaction<'_>, code: &EnrollCode, now: Timestamp) -> Result<(), Failure> {
-    tx.execute("DELETE FROM enroll_codes WHERE uses_left < 1 OR expires_at <= ?1", [nanos(now)])?;
-    room(tx, "SELECT count(*) FROM enroll_codes", "enrolment codes", ENROLL_CODES)?;
+    tx.execute(
+        "DELETE FROM enroll_codes WHERE uses_left < 1 OR expires_at <= ?1",
+        [nanos(now)],
+    )?;
+    room(
+        tx,
+        "SELECT count(*) FROM enroll_codes",
+        "enrolment codes",
+        ENROLL_CODES,
+    )?;
     put_code(tx, code)
 }
 
@@ -82,11 +121,20 @@ pub(super) fn use_code(tx: &Transaction<'_>, code: &TokenHash, now: Timestamp) -
         "UPDATE enroll_codes SET uses_left = uses_left - 1 WHERE hash = ?1 AND uses_left > 0 AND expires_at > ?2",
         params![code.as_bytes(), nanos(now)],
     )?;
-    if used == 0 { Err(StoreError::BadCode.into()) } else { Ok(()) }
+    if used == 0 {
+        Err(StoreError::BadCode.into())
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn put_operator(tx: &Transaction<'_>, operator: &OperatorRecord) -> Result<(), Failure> {
-    room(tx, "SELECT count(*) FROM operators", "operators' tokens", OPERATORS)?;
+    room(
+        tx,
+        "SELECT count(*) FROM operators",
+        "operators' tokens",
+        OPERATORS,
+    )?;
     tx.execute(
         "INSERT INTO operators (name, role, hash, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) \
          DO UPDATE SET role = excluded.role, hash = excluded.hash, created_at = excluded.created_at",
@@ -102,7 +150,10 @@ pub(super) fn put_operator(tx: &Transaction<'_>, operator: &OperatorRecord) -> R
 
 pub(super) fn remove_operator(tx: &Transaction<'_>, name: &str) -> Result<(), Failure> {
     match tx.execute("DELETE FROM operators WHERE name = ?1", [name])? {
-        0 => Err(StoreError::NotFound { what: format!("operator {name:?}") }.into()),
+        0 => Err(StoreError::NotFound {
+            what: format!("operator {name:?}"),
+        }
+        .into()),
         _ => Ok(()),
     }
 }
@@ -172,7 +223,10 @@ pub(super) fn replace_all(
 ) -> Result<(), Failure> {
     tx.execute_batch("DELETE FROM tokens; DELETE FROM operators; DELETE FROM enroll_codes;")?;
     let keep: Vec<i64> = boxes.iter().map(|record| record.id.0).collect();
-    tx.execute("DELETE FROM boxes WHERE id NOT IN (SELECT value FROM json_each(?1))", [to_json(&keep)?])?;
+    tx.execute(
+        "DELETE FROM boxes WHERE id NOT IN (SELECT value FROM json_each(?1))",
+        [to_json(&keep)?],
+    )?;
     let mut put = tx.prepare(
         "INSERT INTO boxes (id, name, labels, declared, witness_tcp, added_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, labels = excluded.labels, \
@@ -245,9 +299,16 @@ fn put_code(tx: &Transaction<'_>, code: &EnrollCode) -> Result<(), Failure> {
 
 fn room(tx: &Transaction<'_>, count: &str, what: &'static str, limit: u32) -> Result<(), Failure> {
     let count: u32 = tx.query_row(count, [], |row| row.get(0)).optional()?.unwrap_or(0);
-    if count >= limit { Err(StoreError::TooMany { what, limit }.into()) } else { Ok(()) }
+    if count >= limit {
+        Err(StoreError::TooMany { what, limit }.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn no_box(id: BoxId) -> Failure {
-    StoreError::NotFound { what: format!("box with the id {}", id.0) }.into()
+    StoreError::NotFound {
+        what: format!("box with the id {}", id.0),
+    }
+    .into()
 }

@@ -39,8 +39,11 @@ pub(super) fn put(tx: &Transaction<'_>, changes: &[Change]) -> Result<(), Failur
 
 pub(super) fn add_timeline(tx: &Transaction<'_>, entries: &[(i64, TimelineEntry)]) -> Result<(), Failure> {
     for (id, entry) in entries {
-        let known: bool =
-            tx.query_row("SELECT EXISTS (SELECT 1 FROM incidents WHERE id = ?1)", [id], |row| row.get(0))?;
+        let known: bool = tx.query_row(
+            "SELECT EXISTS (SELECT 1 FROM incidents WHERE id = ?1)",
+            [id],
+            |row| row.get(0),
+        )?;
         // Its time in the store was over: nobody can read that line.
         if known {
             add_line(tx, *id, entry)?;
@@ -50,11 +53,18 @@ pub(super) fn add_timeline(tx: &Transaction<'_>, entries: &[(i64, TimelineEntry)
 }
 
 pub(super) fn acknowledge(tx: &Transaction<'_>, id: i64, ack: &Ack) -> Result<StoredIncident, Failure> {
-    let done = tx.execute("UPDATE incidents SET ack = ?2 WHERE id = ?1", params![id, to_json(ack)?])?;
+    let done = tx.execute(
+        "UPDATE incidents SET ack = ?2 WHERE id = ?1",
+        params![id, to_json(ack)?],
+    )?;
     if done == 0 {
         return Err(no_incident(id));
     }
-    let note = if ack.note.is_empty() { String::new() } else { format!(": {}", ack.note) };
+    let note = if ack.note.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", ack.note)
+    };
     let entry = TimelineEntry {
         at: ack.at,
         event: "acknowledged".to_owned(),
@@ -128,11 +138,16 @@ fn incident(db: &Connection, row: &Row<'_>) -> Result<StoredIncident, Failure> {
 }
 
 fn timeline(db: &Connection, id: i64) -> Result<Vec<TimelineEntry>, Failure> {
-    let mut statement = db.prepare("SELECT at, event, text FROM timeline WHERE incident_id = ?1 ORDER BY at, id")?;
+    let mut statement =
+        db.prepare("SELECT at, event, text FROM timeline WHERE incident_id = ?1 ORDER BY at, id")?;
     let mut rows = statement.query([id])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(TimelineEntry { at: instant(row.get(0)?)?, event: row.get(1)?, text: row.get(2)? });
+        found.push(TimelineEntry {
+            at: instant(row.get(0)?)?,
+            event: row.get(1)?,
+            text: row.get(2)?,
+        });
     }
     Ok(found)
 }
@@ -142,9 +157,11 @@ fn add_line(tx: &Transaction<'_>, id: i64, entry: &TimelineEntry) -> Result<(), 
         "INSERT OR IGNORE INTO timeline (incident_id, at, event, text) VALUES (?1, ?2, ?3, ?4)",
         params![id, nanos(entry.at), entry.event, entry.text],
     )?;
-    let lines: usize =
-        tx.query_row("SELECT count(*) FROM timeline WHERE incident_id = ?1", [id], |row| row.get::<_, u32>(0))?
-            as usize;
+    let lines: usize = tx.query_row(
+        "SELECT count(*) FROM timeline WHERE incident_id = ?1",
+        [id],
+        |row| row.get::<_, u32>(0),
+    )? as usize;
     if lines > TIMELINE_ENTRIES {
         tx.execute(
             "DELETE FROM timeline WHERE id IN (SELECT id FROM timeline WHERE incident_id = ?1 \
@@ -156,5 +173,8 @@ fn add_line(tx: &Transaction<'_>, id: i64, entry: &TimelineEntry) -> Result<(), 
 }
 
 fn no_incident(id: i64) -> Failure {
-    StoreError::NotFound { what: format!("incident {id}") }.into()
+    StoreError::NotFound {
+        what: format!("incident {id}"),
+    }
+    .into()
 }

@@ -19,7 +19,7 @@ mod tests;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
-use protocol::incident::{Ack, TimelineEntry};
+use protocol::incident::{Ack, Incident, TimelineEntry};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::rows::classify;
@@ -127,7 +127,9 @@ impl Store for SqliteStore {
         at: Timestamp,
         old_until: Timestamp,
     ) -> Result<BoxRecord, StoreError> {
-        self.change_directory("rotating a token", |tx| boxes::rotate(tx, id, token, at, old_until))
+        self.change_directory("rotating a token", |tx| {
+            boxes::rotate(tx, id, token, at, old_until)
+        })
     }
 
     fn revoke(&mut self, id: BoxId, _at: Timestamp) -> Result<BoxRecord, StoreError> {
@@ -154,7 +156,9 @@ impl Store for SqliteStore {
     }
 
     fn add_timeline(&mut self, entries: &[(i64, TimelineEntry)]) -> Result<(), StoreError> {
-        self.write("writing a timeline", true, |tx| incidents::add_timeline(tx, entries))
+        self.write("writing a timeline", true, |tx| {
+            incidents::add_timeline(tx, entries)
+        })
     }
 
     fn acknowledge(&mut self, id: i64, ack: &Ack) -> Result<StoredIncident, StoreError> {
@@ -170,10 +174,13 @@ impl Store for SqliteStore {
     }
 
     fn due(&mut self, receiver: &str, now: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let (rows, unreadable) = self.read("reading the outbox", |db| outbox::due(db, receiver, now, limit))?;
+        let (rows, unreadable) =
+            self.read("reading the outbox", |db| outbox::due(db, receiver, now, limit))?;
         if !unreadable.is_empty() {
             tracing::error!(receiver, ids = ?unreadable, "notifications in the outbox cannot be read; given up");
-            self.write("giving up notifications", true, |tx| outbox::abandon(tx, &unreadable, now))?;
+            self.write("giving up notifications", true, |tx| {
+                outbox::abandon(tx, &unreadable, now)
+            })?;
         }
         Ok(rows)
     }
@@ -182,12 +189,24 @@ impl Store for SqliteStore {
         self.read("reading the outbox", |db| outbox::next_due(db, receiver))
     }
 
+    fn told(&mut self) -> Result<Vec<(i64, String)>, StoreError> {
+        self.read("reading the outbox", outbox::told)
+    }
+
+    fn firing(&mut self, receiver: &str, limit: u32) -> Result<Vec<Incident>, StoreError> {
+        self.read("reading firing incidents", |db| {
+            outbox::firing(db, receiver, limit)
+        })
+    }
+
     fn delivered(&mut self, id: i64, at: Timestamp) -> Result<(), StoreError> {
         self.write("marking a delivery", true, |tx| outbox::delivered(tx, id, at))
     }
 
     fn attempt_failed(&mut self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError> {
-        self.write("marking an attempt", false, |tx| outbox::attempt_failed(tx, id, next, error))
+        self.write("marking an attempt", false, |tx| {
+            outbox::attempt_failed(tx, id, next, error)
+        })
     }
 
     fn pending(&mut self) -> Result<Vec<Pending>, StoreError> {
@@ -195,7 +214,9 @@ impl Store for SqliteStore {
     }
 
     fn abandon_others(&mut self, known: &[String], at: Timestamp) -> Result<u64, StoreError> {
-        self.write("giving up notifications", true, |tx| outbox::abandon_others(tx, known, at))
+        self.write("giving up notifications", true, |tx| {
+            outbox::abandon_others(tx, known, at)
+        })
     }
 
     fn remember(&mut self, memories: &[BoxMemory], sync: bool) -> Result<(), StoreError> {
@@ -207,7 +228,9 @@ impl Store for SqliteStore {
     }
 
     fn retain(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        self.write("forgetting what is over its time", false, |tx| retain::retain(tx, now))
+        self.write("forgetting what is over its time", false, |tx| {
+            retain::retain(tx, now)
+        })
     }
 
     fn ping(&mut self, now: Timestamp) -> Result<(), StoreError> {
@@ -261,7 +284,10 @@ impl Failure {
     fn into_store(self, path: &std::path::Path, doing: &'static str) -> StoreError {
         match self {
             Self::Sqlite(err) => classify(path, doing, err),
-            Self::Unreadable(detail) => StoreError::Corrupt { path: path.to_owned(), detail },
+            Self::Unreadable(detail) => StoreError::Corrupt {
+                path: path.to_owned(),
+                detail,
+            },
             Self::Refused(err) => err,
         }
     }

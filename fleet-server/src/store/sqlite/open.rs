@@ -52,7 +52,13 @@ impl SqliteStore {
         let (Found::Used(db) | Found::New(db)) = found;
         let mut loaded = load(&db).map_err(|err| err.into_store(&path, "reading it"))?;
         loaded.notes = notes.into_iter().map(|text| Note { at: now, text }).collect();
-        Ok(Self { db, path, loaded: Some(loaded), stale: true, copied_at: None })
+        Ok(Self {
+            db,
+            path,
+            loaded: Some(loaded),
+            stale: true,
+            copied_at: None,
+        })
     }
 }
 
@@ -88,7 +94,10 @@ fn read_copy(path: &Path, now: Timestamp, notes: &mut Vec<String>) -> Result<Opt
 /// Opens, checks every page, does the missing steps, and reads everything once: what it returns can be used.
 fn open_sound(path: &Path) -> Result<Found, StoreError> {
     let fail = |err| classify(path, "opening it", err);
-    let corrupt = |detail: String| StoreError::Corrupt { path: path.to_owned(), detail };
+    let corrupt = |detail: String| StoreError::Corrupt {
+        path: path.to_owned(),
+        detail,
+    };
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(fail)?;
@@ -97,7 +106,11 @@ fn open_sound(path: &Path) -> Result<Found, StoreError> {
         .map_err(fail)?;
     let version = schema::version(&db).map_err(fail)?;
     if version > schema::VERSION {
-        return Err(StoreError::Newer { path: path.to_owned(), found: version, known: schema::VERSION });
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found: version,
+            known: schema::VERSION,
+        });
     }
     let tables: i64 = db
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -118,7 +131,11 @@ fn open_sound(path: &Path) -> Result<Found, StoreError> {
         .map_err(fail)?;
     schema::migrate(&mut db).map_err(fail)?;
     load(&db).map_err(|err| err.into_store(path, "reading it"))?;
-    Ok(if version == 0 { Found::New(db) } else { Found::Used(db) })
+    Ok(if version == 0 {
+        Found::New(db)
+    } else {
+        Found::Used(db)
+    })
 }
 
 /// Takes boxes and tokens from the second copy if the database has none of its own, or older ones.
@@ -135,7 +152,9 @@ fn recover(
     };
     let Some(copy) = copy else {
         if new && !notes.is_empty() {
-            notes.push("there is no second copy of boxes and tokens: every box must be added again".to_owned());
+            notes.push(
+                "there is no second copy of boxes and tokens: every box must be added again".to_owned(),
+            );
         }
         return Ok(());
     };
@@ -148,7 +167,11 @@ fn recover(
         .map_err(|err| fail(err.into()))?;
     snapshot::restore(&tx, copy).map_err(fail)?;
     tx.commit().map_err(|err| fail(err.into()))?;
-    let why = if new { "was new" } else { "was older than their second copy" };
+    let why = if new {
+        "was new"
+    } else {
+        "was older than their second copy"
+    };
     notes.push(format!(
         "the database {} {why}: {} boxes with their tokens, operators and enrolment codes were taken from the copy of {}",
         path.display(),
@@ -160,10 +183,22 @@ fn recover(
 
 /// Moves a damaged file (and its `-wal` and `-shm`) out of the way, keeping the newest few such files.
 fn set_aside(path: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
-    let io = |doing| move |source| StoreError::Io { path: path.to_owned(), doing, source };
+    let io = |doing| {
+        move |source| StoreError::Io {
+            path: path.to_owned(),
+            doing,
+            source,
+        }
+    };
     let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let free = (1..100).map(|n| if n == 1 { stamp.clone() } else { format!("{stamp}-{n}") });
+    let free = (1..100).map(|n| {
+        if n == 1 {
+            stamp.clone()
+        } else {
+            format!("{stamp}-{n}")
+        }
+    });
     let aside = free
         .map(|stamp| with(&format!(".corrupt-{stamp}")))
         .find(|aside| !aside.exists())
@@ -193,7 +228,9 @@ fn forget_old(path: &Path) {
         .map(|entry| entry.path())
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.starts_with(&prefix) && !name.ends_with("-wal") && !name.ends_with("-shm"))
+            name.is_some_and(|name| {
+                name.starts_with(&prefix) && !name.ends_with("-wal") && !name.ends_with("-shm")
+            })
         })
         .collect();
     old.sort();

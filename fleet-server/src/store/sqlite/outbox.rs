@@ -1,6 +1,7 @@
 //! Notifications that wait, and those that went.
 
 use jiff::Timestamp;
+use protocol::incident::Incident;
 use rusqlite::{Connection, Transaction, params};
 
 use super::Failure;
@@ -26,7 +27,7 @@ pub(super) fn put(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), Failur
         put.execute(params![
             row.receiver,
             row.incident_id,
-            row.alert.key,
+            row.alert.idempotency_key(),
             to_json(&row.alert)?,
             nanos(row.queued_at),
             row.attempts,
@@ -43,8 +44,9 @@ pub(super) fn due(
     now: Timestamp,
     limit: u32,
 ) -> Result<(Vec<OutboxRow>, Vec<i64>), Failure> {
-    let mut statement =
-        db.prepare(&format!("SELECT o.* {HEADS} AND o.next_attempt_at <= ?2 ORDER BY o.id LIMIT ?3"))?;
+    let mut statement = db.prepare(&format!(
+        "SELECT o.* {HEADS} AND o.next_attempt_at <= ?2 ORDER BY o.id LIMIT ?3"
+    ))?;
     let mut rows = statement.query(params![receiver, nanos(now), limit])?;
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
@@ -61,6 +63,30 @@ pub(super) fn next_due(db: &Connection, receiver: &str) -> Result<Option<Timesta
     let sql = format!("SELECT min(o.next_attempt_at) {HEADS}");
     let next: Option<i64> = db.query_row(&sql, [receiver], |row| row.get(0))?;
     next.map(instant).transpose()
+}
+
+pub(super) fn told(db: &Connection) -> Result<Vec<(i64, String)>, Failure> {
+    let mut statement = db.prepare(
+        "SELECT DISTINCT o.incident_id, o.receiver FROM incidents AS i JOIN outbox AS o ON o.incident_id = i.id \
+         WHERE i.resolved_at IS NULL ORDER BY o.incident_id, o.receiver",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn firing(db: &Connection, receiver: &str, limit: u32) -> Result<Vec<Incident>, Failure> {
+    let mut statement = db.prepare(
+        "SELECT i.body FROM incidents AS i WHERE i.resolved_at IS NULL \
+         AND EXISTS (SELECT 1 FROM outbox AS o WHERE o.incident_id = i.id AND o.receiver = ?1) \
+         AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.incident_id = i.id AND o.receiver = ?1 \
+         AND o.done_at IS NULL) ORDER BY i.id LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![receiver, limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(json(row, "body")?);
+    }
+    Ok(found)
 }
 
 pub(super) fn delivered(tx: &Transaction<'_>, id: i64, at: Timestamp) -> Result<(), Failure> {

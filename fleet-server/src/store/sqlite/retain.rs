@@ -16,8 +16,10 @@ pub(super) fn retain(tx: &Transaction<'_>, now: Timestamp) -> Result<u64, Failur
         let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
         nanos(now.checked_sub(keep).unwrap_or(Timestamp::MIN))
     };
+    // Of an open incident the rows stay: they say who must hear of its end.
     let mut gone = tx.execute(
-        "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE done_at < ?1 LIMIT ?2)",
+        "DELETE FROM outbox WHERE id IN (SELECT o.id FROM outbox AS o WHERE o.done_at < ?1 AND NOT EXISTS \
+         (SELECT 1 FROM incidents AS i WHERE i.id = o.incident_id AND i.resolved_at IS NULL) LIMIT ?2)",
         params![before(DELIVERED_KEEP), AT_ONCE],
     )?;
     // One whose notification still waits stays: the receiver may ask for it.

@@ -14,7 +14,11 @@ use crate::store::StoreError;
 
 /// A time as the tables hold it: nanoseconds since 1970, exact until the year 2262.
 pub(super) fn nanos(at: Timestamp) -> i64 {
-    i64::try_from(at.as_nanosecond()).unwrap_or(if at < Timestamp::UNIX_EPOCH { i64::MIN } else { i64::MAX })
+    i64::try_from(at.as_nanosecond()).unwrap_or(if at < Timestamp::UNIX_EPOCH {
+        i64::MIN
+    } else {
+        i64::MAX
+    })
 }
 
 /// A column that holds a time.
@@ -62,7 +66,8 @@ pub(super) fn hash(row: &Row<'_>, column: &str) -> Result<TokenHash, Failure> {
 
 /// A value as JSON. Our own types have text keys and finite numbers: it cannot fail for another reason than memory.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|err| Failure::Sqlite(rusqlite::Error::ToSqlConversionFailure(err.into())))
+    serde_json::to_string(value)
+        .map_err(|err| Failure::Sqlite(rusqlite::Error::ToSqlConversionFailure(err.into())))
 }
 
 /// SQLite's error as one that names the object and the fix.
@@ -76,15 +81,23 @@ pub(super) fn classify(path: &Path, doing: &'static str, err: rusqlite::Error) -
             | rusqlite::Error::Utf8Error(..)
     );
     if unreadable {
-        return StoreError::Corrupt { path, detail: err.to_string() };
+        return StoreError::Corrupt {
+            path,
+            detail: err.to_string(),
+        };
     }
     match err.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::ReadOnly { path },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Corrupt { path, detail: err.to_string() }
-        }
-        _ => StoreError::Database { path, doing, source: err.into() },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt {
+            path,
+            detail: err.to_string(),
+        },
+        _ => StoreError::Database {
+            path,
+            doing,
+            source: err.into(),
+        },
     }
 }

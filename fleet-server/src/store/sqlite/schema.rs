@@ -36,11 +36,7 @@ CREATE TABLE enroll_codes (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE memories (
     box_id INTEGER PRIMARY KEY REFERENCES boxes (id) ON DELETE CASCADE,
-    last_seen INTEGER,
-    boot_id BLOB, session BLOB, seq INTEGER,
-    away TEXT,
-    every_ms INTEGER,
-    history BLOB NOT NULL
+    body TEXT NOT NULL
 ) STRICT;
 CREATE TABLE reports (
     box_id INTEGER PRIMARY KEY REFERENCES boxes (id) ON DELETE CASCADE,
@@ -82,7 +78,7 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE UNIQUE INDEX outbox_once ON outbox (receiver, key);
 CREATE INDEX outbox_waiting ON outbox (receiver, incident_id, id) WHERE done_at IS NULL;
-CREATE INDEX outbox_of_incident ON outbox (incident_id) WHERE done_at IS NULL;
+CREATE INDEX outbox_of_incident ON outbox (incident_id, receiver);
 CREATE INDEX outbox_done ON outbox (done_at) WHERE done_at IS NOT NULL;
 "];
 

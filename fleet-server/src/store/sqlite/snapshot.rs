@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::rows::nanos;
+use super::rows::to_json;
 use super::{Failure, boxes, memory, schema};
-use crate::store::{Away, BoxRecord, EnrollCode, OperatorRecord, StoreError};
+use crate::liveness::record::Record;
+use crate::store::{BoxRecord, EnrollCode, OperatorRecord, StoreError};
 
 /// The version of the file's shape.
 const VERSION: u32 = 1;
@@ -46,28 +47,20 @@ pub(super) struct Snapshot {
 pub(super) struct Copied {
     #[serde(flatten)]
     record: BoxRecord,
+    /// At most a minute old: enough to page for a box that died meanwhile.
     #[serde(default)]
-    last_seen: Option<Timestamp>,
-    #[serde(default)]
-    every_ms: Option<u64>,
-    #[serde(default)]
-    away: Option<Away>,
+    liveness: Option<Record>,
 }
 
 /// Reads it all from the database.
 pub(super) fn take(db: &Connection, now: Timestamp) -> Result<Snapshot, Failure> {
     let mut known: HashMap<_, _> = memory::all(db)?
         .into_iter()
-        .map(|memory| (memory.id, memory))
+        .map(|memory| (memory.id, memory.record))
         .collect();
-    let copied = |record: BoxRecord| {
-        let memory = known.remove(&record.id);
-        Copied {
-            last_seen: memory.as_ref().and_then(|memory| memory.last_seen),
-            every_ms: memory.as_ref().and_then(|memory| memory.every_ms),
-            away: memory.and_then(|memory| memory.away),
-            record,
-        }
+    let copied = |record: BoxRecord| Copied {
+        liveness: known.remove(&record.id),
+        record,
     };
     Ok(Snapshot {
         version: VERSION,
@@ -82,7 +75,13 @@ pub(super) fn take(db: &Connection, now: Timestamp) -> Result<Snapshot, Failure>
 
 /// Writes it beside the old one and puts it in its place, so that one whole copy is always there.
 pub(super) fn save(path: &Path, snapshot: &Snapshot) -> Result<(), StoreError> {
-    let io = |doing| move |source| StoreError::Io { path: path.to_owned(), doing, source };
+    let io = |doing| {
+        move |source| StoreError::Io {
+            path: path.to_owned(),
+            doing,
+            source,
+        }
+    };
     let text = serde_json::to_vec(snapshot).map_err(|err| io("cannot be encoded")(err.into()))?;
     let new = path.with_extension("json.new");
     let mut file = OpenOptions::new()
@@ -114,30 +113,35 @@ pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, String> {
     let text = fs::read(path).map_err(|err| err.to_string())?;
     let snapshot: Snapshot = serde_json::from_slice(&text).map_err(|err| err.to_string())?;
     if snapshot.version != VERSION {
-        return Err(format!("has version {}; this server knows {VERSION}", snapshot.version));
+        return Err(format!(
+            "has version {}; this server knows {VERSION}",
+            snapshot.version
+        ));
     }
     Ok(Some(snapshot))
 }
 
 /// Puts it in the place of the database's own boxes, tokens, operators and codes.
 pub(super) fn restore(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), Failure> {
-    let records: Vec<BoxRecord> = snapshot.boxes.iter().map(|copied| copied.record.clone()).collect();
+    let records: Vec<BoxRecord> = snapshot
+        .boxes
+        .iter()
+        .map(|copied| copied.record.clone())
+        .collect();
     boxes::replace_all(tx, &records, &snapshot.operators, &snapshot.enroll_codes)?;
-    let mut remember = tx.prepare(
-        "INSERT OR IGNORE INTO memories (box_id, last_seen, every_ms, away, history) VALUES (?1, ?2, ?3, ?4, x'')",
-    )?;
+    let mut remember = tx.prepare("INSERT OR IGNORE INTO memories (box_id, body) VALUES (?1, ?2)")?;
     for copied in &snapshot.boxes {
-        let away = copied.away.as_ref().map(super::rows::to_json).transpose()?;
-        remember.execute(params![
-            copied.record.id.0,
-            copied.last_seen.map(nanos),
-            copied.every_ms.map(|ms| ms as i64),
-            away
-        ])?;
+        if let Some(liveness) = &copied.liveness {
+            remember.execute(params![copied.record.id.0, to_json(liveness)?])?;
+        }
     }
     let next = schema::meta(tx, schema::NEXT_INCIDENT)?;
     if next < snapshot.next_incident_id {
-        schema::put_meta(tx, schema::NEXT_INCIDENT, snapshot.next_incident_id.saturating_add(INCIDENT_GAP))?;
+        schema::put_meta(
+            tx,
+            schema::NEXT_INCIDENT,
+            snapshot.next_incident_id.saturating_add(INCIDENT_GAP),
+        )?;
     }
     let generation = schema::meta(tx, schema::GENERATION)?.max(snapshot.generation);
     schema::put_meta(tx, schema::GENERATION, generation)?;
