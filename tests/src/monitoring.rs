@@ -12,6 +12,8 @@ use crate::clock::{self, secs};
 use crate::exec;
 use crate::http;
 use crate::lab::Lab;
+use crate::runner::needs::resource;
+use crate::scenario::Need;
 
 const START_LIMIT: Duration = secs(40);
 
@@ -61,7 +63,7 @@ impl Prometheus {
     /// Starts it with this configuration (YAML).
     pub fn start(lab: &Lab, config: &str) -> Result<Self> {
         let config = lab.host_file("prometheus.yml", config)?;
-        let mut command = Command::new("prometheus");
+        let mut command = program(Need::Prometheus, "prometheus")?;
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!(
             "--storage.tsdb.path={}",
@@ -115,7 +117,7 @@ impl Alertmanager {
             &format!("{name}.yml"),
             "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n",
         )?;
-        let mut command = Command::new("prometheus-alertmanager");
+        let mut command = program(Need::Alertmanager, "prometheus-alertmanager")?;
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!(
             "--storage.path={}",
@@ -147,7 +149,7 @@ impl Alertmanager {
 
 /// `promtool check metrics` on a text; the error is what it complains of.
 pub fn check_metrics(text: &str) -> Result<()> {
-    let mut promtool = Command::new("promtool");
+    let mut promtool = program(Need::Prometheus, "promtool")?;
     exec::run_with(promtool.args(["check", "metrics"]), text.as_bytes(), exec::LIMIT)?
         .ok()
         .map(drop)
@@ -155,7 +157,12 @@ pub fn check_metrics(text: &str) -> Result<()> {
 
 /// `promtool` on a file: `check rules`, `test rules`, `check config`.
 pub fn promtool(args: &[&str], file: &Path) -> Result<String> {
-    exec::run(Command::new("promtool").args(args).arg(file))?.ok()
+    exec::run(program(Need::Prometheus, "promtool")?.args(args).arg(file))?.ok()
+}
+
+/// A program of a prepared package; the scenario's `needs` names it.
+fn program(need: Need, name: &str) -> Result<Command> {
+    Ok(Command::new(resource(need)?.join(name)))
 }
 
 fn percent(text: &str) -> String {

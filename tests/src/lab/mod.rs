@@ -36,6 +36,9 @@ use rootfs::RootFs;
 
 /// The lab's switch.
 const BRIDGE: &str = "br0";
+/// A switch without power: a cable moved here keeps its carrier, and no frame passes. (A port on no switch at all would
+/// not do: its frames reach the host's own network stack, which takes those for its addresses.)
+const VOID: &str = "void0";
 /// The host's address, where servers and receivers listen for the boxes.
 pub const HOST: &str = "10.99.0.1";
 /// The first box's last octet.
@@ -58,7 +61,9 @@ impl Lab {
     /// Makes the world; `dir` is an empty directory, which a tmpfs then covers in this mount namespace.
     pub fn new(dir: &Path, id: &str) -> Result<Self> {
         exec::ok("ip", &["link", "set", "lo", "up"])?;
-        exec::ok("ip", &["link", "add", BRIDGE, "type", "bridge"])?;
+        for switch in [BRIDGE, VOID] {
+            exec::ok("ip", &["link", "add", switch, "type", "bridge"])?;
+        }
         exec::ok("ip", &["addr", "add", &format!("{HOST}/24"), "dev", BRIDGE])?;
         exec::ok("ip", &["link", "set", BRIDGE, "up"])?;
         let at = dir.to_string_lossy();

@@ -342,7 +342,7 @@ impl TestBox {
     }
 
     fn unplug(&self) -> Result<()> {
-        exec::ok("ip", &["link", "set", &self.port(), "nomaster"]).map(drop)
+        exec::ok("ip", &["link", "set", &self.port(), "master", super::VOID]).map(drop)
     }
 
     /// The harness's end of its cable, as nspawn names it.

@@ -48,6 +48,8 @@ pub fn start(scenario: &Scenario, dir: &Path, environment: &[(String, String)]) 
     let mut command = command(&std::env::current_exe()?);
     command.args(["--inner", scenario.name, "--dir"]).arg(dir);
     command.envs(environment.iter().cloned());
+    // An error says what it is about; where it was made is noise in a log.
+    command.env("RUST_BACKTRACE", "0");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("cannot start unshare")
 }

@@ -2,10 +2,12 @@
 //!
 //! - [`isolate`]: a scenario as a process in namespaces of its own
 //! - [`needs`]: what this machine can offer
+//! - [`debian`]: programs out of Debian packages that are not installed
 //! - [`schedule`]: which runs when
 //! - [`outcome`]: how one ended
 //! - [`report`]: what a person, or a program, reads
 
+pub mod debian;
 pub mod isolate;
 pub mod needs;
 pub mod outcome;

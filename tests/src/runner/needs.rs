@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use super::debian;
 use crate::exec;
 use crate::lab;
 use crate::scenario::{Need, Scenario};
@@ -61,9 +62,15 @@ fn variable(need: Need) -> String {
 fn provide(need: Need) -> Result<PathBuf> {
     match need {
         Need::Root => root(),
-        Need::Prometheus => program(&["prometheus", "promtool"], "prometheus"),
-        Need::Alertmanager => program(&["prometheus-alertmanager"], "prometheus-alertmanager"),
-        Need::Faketime => program(&["faketime"], "faketime"),
+        Need::Prometheus => debian::bin_dir("prometheus", &["prometheus", "promtool"]),
+        Need::Alertmanager => debian::bin_dir("prometheus-alertmanager", &["prometheus-alertmanager"]),
+        Need::Faketime => {
+            ensure!(
+                exec::installed("faketime"),
+                "faketime is missing (package faketime)"
+            );
+            Ok(PathBuf::from("faketime"))
+        }
         Need::Hermes | Need::Tailscale => anyhow::bail!("nothing prepares it yet"),
     }
 }
@@ -76,11 +83,4 @@ fn root() -> Result<PathBuf> {
     lab::tools_present()?;
     lab::cgroup_usable()?;
     Ok(PathBuf::from("/"))
-}
-
-fn program(names: &[&str], package: &str) -> Result<PathBuf> {
-    for name in names {
-        ensure!(exec::installed(name), "{name} is missing (package {package})");
-    }
-    Ok(PathBuf::from(names[0]))
 }

@@ -84,8 +84,9 @@ impl Report {
                 let log = fs::read(dir.join("scenario.log")).unwrap_or_default();
                 eprintln!("{place}  FAILED  {secs:6.1} s  {}", scenario.name);
                 eprintln!(
-                    "{}\n    {why}\n    all logs: {}",
+                    "{}\n    {}\n    all logs: {}",
                     String::from_utf8_lossy(&log).trim_end(),
+                    why.lines().next().unwrap_or_default(),
                     dir.display()
                 );
             }

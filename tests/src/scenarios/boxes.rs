@@ -1,5 +1,7 @@
 //! The test boxes themselves: what every other scenario rests on.
 
+use std::io::{ErrorKind, Read};
+
 use anyhow::{Result, ensure};
 
 use crate::clock::{self, secs};
@@ -21,6 +23,12 @@ pub const ALL: &[Scenario] = &[
         watchdog_is_installed_as_shipped,
     ),
     Scenario::new("boxes::power_and_reboot", &[Need::Root], 8, power_and_reboot),
+    Scenario::new(
+        "boxes::power_cut_is_silent",
+        &[Need::Root],
+        6,
+        power_cut_is_silent,
+    ),
     Scenario::new("boxes::network_faults", &[Need::Root], 8, network_faults),
     Scenario::new(
         "boxes::several_and_a_clone",
@@ -57,7 +65,6 @@ fn boots_and_polkit_guards_units(lab: &Lab) -> Result<()> {
         .ok()?;
     must_be_refused(&made.run_as("wdog", "systemctl --no-ask-password stop gateway")?)?;
     must_be_refused(&made.run_as("wdog", "systemctl --no-ask-password restart dbus")?)?;
-    must_be_refused(&made.run("false")?)?;
 
     made.write_file("/run/note", 0o640, "wdog:wdog", "über")?;
     assert_eq!(
@@ -144,16 +151,60 @@ fn power_and_reboot(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn power_cut_is_silent(lab: &Lab) -> Result<()> {
+    let made = lab.boot(BoxSpec::new("box-1"))?;
+    let listener = std::net::TcpListener::bind((HOST, 9000))?;
+    let connected = || {
+        made.spawn(
+            "talker",
+            &format!("exec bash -c 'exec 3<>/dev/tcp/{HOST}/9000; echo x >&3; exec sleep 1000'"),
+        )?;
+        let (stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(secs(2)))?;
+        (&stream).read_exact(&mut [0; 2])?;
+        anyhow::Ok(stream)
+    };
+    let killed = connected()?;
+    made.run_ok("systemctl kill -s KILL talker; systemctl reset-failed talker || :")?;
+    assert_eq!(
+        (&killed).read(&mut [0])?,
+        0,
+        "a killed process closes its connection"
+    );
+    let cut = connected()?;
+    made.power_cut()?;
+    let silence = (&cut).read(&mut [0]);
+    ensure!(
+        silence
+            .as_ref()
+            .is_err_and(|err| err.kind() == ErrorKind::WouldBlock),
+        "it said {silence:?} as it died"
+    );
+    Ok(())
+}
+
 fn network_faults(lab: &Lab) -> Result<()> {
     let made = lab.boot(BoxSpec::new("box-1").unit("gateway.service", GATEWAY))?;
     let reach = format!("timeout 1 bash -c 'echo >/dev/tcp/{HOST}/9000' 2>&1");
-    let _listener = std::net::TcpListener::bind((HOST, 9000))?;
+    let listener = std::net::TcpListener::bind((HOST, 9000))?;
     let carrier = "cat /sys/class/net/host0/carrier";
     made.run_ok(&reach)?;
+    listener.accept()?;
+    made.spawn(
+        "talker",
+        &format!("exec bash -c 'exec 3<>/dev/tcp/{HOST}/9000; while echo x >&3; do sleep 0.1; done'"),
+    )?;
+    let (talker, _) = listener.accept()?;
+    talker.set_read_timeout(Some(secs(2)))?;
 
     made.partition()?;
     ensure!(!made.run(&reach)?.success(), "a partitioned box reaches the host");
     assert_eq!(made.run_ok(carrier)?, "1", "the partition is not silent");
+    let _before = (&talker).read(&mut [0; 4096])?;
+    ensure!(
+        (&talker).read(&mut [0; 4096]).is_err(),
+        "bytes come through the partition on an open connection"
+    );
     made.heal()?;
     made.wait_until(&reach, secs(10))?;
 
