@@ -4,10 +4,13 @@
 
 use crate::scenario::Scenario;
 
+pub mod away;
 pub mod boxes;
+pub mod dark;
+pub mod fleet;
 pub mod surroundings;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [boxes::ALL, surroundings::ALL].concat()
+    [away::ALL, boxes::ALL, dark::ALL, surroundings::ALL].concat()
 }

@@ -269,11 +269,7 @@ fn command(item: &Item<'_>) -> Option<Vec<String>> {
         ));
         return None;
     }
-    let argv: Vec<String> = entries
-        .iter()
-        .filter_map(Item::text)
-        .map(str::to_owned)
-        .collect();
+    let argv: Vec<String> = entries.iter().filter_map(Item::text).map(str::to_owned).collect();
     (argv.len() == entries.len()).then_some(argv)
 }
 
