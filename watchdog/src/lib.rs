@@ -4,6 +4,9 @@
 
 pub mod settings;
 pub mod config;
+pub mod clock;
+pub mod state_dir;
+pub mod pause;
 pub mod accounts;
 pub mod systemd;
 pub mod tailscale;

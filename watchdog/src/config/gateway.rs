@@ -34,10 +34,7 @@ pub(super) fn gateways(item: Option<Item<'_>>, timeout: Duration) -> Gateways {
         let (enabled, units) = one_table(section, timeout);
         found.disabled |= !enabled;
         for unit in units {
-            let twice = found
-                .units
-                .iter()
-                .any(|u| u.unit == unit.unit && u.scope == unit.scope);
+            let twice = found.units.iter().any(|u| u.unit == unit.unit);
             if twice {
                 table.wrong(format!(
                     "names {} a second time; every unit stands once",
