@@ -8,9 +8,10 @@
 //! - [`lab`]: a scenario's world: the network, the boxes
 //! - [`http`]: one request, one answer
 //! - [`server`], [`webhook`], [`monitoring`]: what runs on the lab's host: a fleet server, a receiver, Prometheus
-//! - [`scenario`], [`scenarios`]: what is shown
+//! - [`scenario`], [`scenarios`]: what is shown; [`bench`]: what is measured
 //! - [`runner`]: how they are run
 
+pub mod bench;
 pub mod clock;
 pub mod exec;
 pub mod http;

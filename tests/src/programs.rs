@@ -41,12 +41,15 @@ pub fn cache_dir() -> PathBuf {
     std::env::var_os("FLEET_CACHE").map_or_else(|| repository().join(".cache"), PathBuf::from)
 }
 
-/// Builds the programs with the dev profile.
-pub fn build() -> Result<()> {
+/// Builds the programs with the dev profile, or as they are released.
+pub fn build(release: bool) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--quiet", "--bins"])
         .current_dir(repository());
+    if release {
+        cargo.arg("--release");
+    }
     for (_, package) in PROGRAMS {
         cargo.args(["-p", package]);
     }
@@ -56,10 +59,15 @@ pub fn build() -> Result<()> {
 }
 
 /// Copies the built programs to `dir`, without their debug information where `strip` is there.
-pub fn copy_to(dir: &Path) -> Result<()> {
+pub fn copy_to(dir: &Path, release: bool) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     for (program, _) in PROGRAMS {
-        let (from, to) = (built_dir()?.join(program), dir.join(program));
+        let built = if release {
+            built_dir()?.with_file_name("release")
+        } else {
+            built_dir()?
+        };
+        let (from, to) = (built.join(program), dir.join(program));
         let _ = std::fs::remove_file(&to);
         let stripped = Command::new("strip").arg("-o").arg(&to).arg(&from).status();
         if !stripped.is_ok_and(|status| status.success()) {

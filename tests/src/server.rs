@@ -1,6 +1,7 @@
 //! A fleet server on the lab's host: started, stopped, hung, killed and started again on the same data.
 
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -101,6 +102,15 @@ impl FleetServer {
 
     /// Starts it on the data it has, and waits for /healthz.
     pub fn start_again(&self) -> Result<Instant> {
+        self.start_until(|| self.get("/healthz").is_ok_and(|answer| answer.status == 200))
+    }
+
+    /// Starts it and waits only for its port: for one that speaks TLS, which this crate's HTTP does not.
+    pub fn start_listening(&self) -> Result<Instant> {
+        self.start_until(|| TcpStream::connect(&self.address).is_ok())
+    }
+
+    fn start_until(&self, up: impl Fn() -> bool) -> Result<Instant> {
         let at = clock::now();
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(programs::path("fleet-server")?);
@@ -111,16 +121,14 @@ impl FleetServer {
             .stdout(log.try_clone()?)
             .stderr(log);
         let mut child = command.spawn()?;
-        let up = clock::wait_for("/healthz", START_LIMIT, || match child.try_wait() {
-            Ok(None) => self
-                .get("/healthz")
-                .is_ok_and(|answer| answer.status == 200)
-                .then_some(Ok(())),
+        let answered = clock::wait_for("fleet-server to answer", START_LIMIT, || match child.try_wait() {
+            Ok(None) => up().then_some(Ok(())),
             Ok(Some(status)) => Some(Err(anyhow::anyhow!("fleet-server ended with {status}"))),
             Err(err) => Some(Err(err.into())),
         });
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
-        up.and_then(|inner| inner)
+        answered
+            .and_then(|inner| inner)
             .with_context(|| format!("its log:\n{}", self.log()))?;
         Ok(at)
     }

@@ -2,9 +2,13 @@
 //!
 //! - [`stage`]: one step of a longer run: a heading, its time, what it counted
 //! - [`test`]: everything that must hold
+//! - [`bench`]: what the watchdog costs a box
+//! - [`demo`]: the main job, played on this machine
 //!
 //! Only the dev profile is built here, except where a measurement is the point.
 
+mod bench;
+mod demo;
 mod stage;
 mod test;
 
@@ -24,11 +28,17 @@ struct Args {
 enum Chore {
     /// Format, lints, unit and integration tests, then the scenarios on real booted machines
     Test(test::Args),
+    /// What the watchdog costs a box, measured on a real one with release builds
+    Bench,
+    /// The main job on this machine: a server, 20 played boxes, one goes dark; Ctrl-C ends it
+    Demo(demo::Args),
 }
 
 fn main() -> Result<ExitCode> {
     match Args::parse().chore {
         Some(Chore::Test(args)) => Ok(test::run(&args)),
+        Some(Chore::Bench) => bench::run(),
+        Some(Chore::Demo(args)) => demo::run(&args),
         None => {
             <Args as clap::CommandFactory>::command().print_help()?;
             Ok(ExitCode::SUCCESS)

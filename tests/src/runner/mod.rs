@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::scenario::Scenario;
-use crate::{lab, programs, scenarios};
+use crate::{bench, lab, programs, scenarios};
 use report::Report;
 
 /// Runs the product's programs on real booted machines.
@@ -43,6 +43,9 @@ pub struct Args {
     /// The programs are built already.
     #[arg(long)]
     no_build: bool,
+    /// The measurements instead, on release builds.
+    #[arg(long)]
+    bench: bool,
     #[arg(long, hide = true, requires = "dir")]
     inner: Option<String>,
     #[arg(long, hide = true)]
@@ -51,7 +54,7 @@ pub struct Args {
 
 /// The whole of it.
 pub fn main(args: &Args) -> Result<ExitCode> {
-    let all = scenarios::all();
+    let all = [scenarios::all(), bench::ALL.to_vec()].concat();
     if let (Some(name), Some(dir)) = (&args.inner, &args.dir) {
         let scenario = all
             .into_iter()
@@ -61,6 +64,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     let chosen: Vec<Scenario> = all
         .into_iter()
+        .filter(|scenario| scenario.name.starts_with("bench::") == args.bench)
         .filter(|scenario| {
             args.filter.is_empty() || args.filter.iter().any(|part| scenario.name.contains(&**part))
         })
@@ -70,11 +74,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !args.no_build {
-        programs::build()?;
+        programs::build(args.bench)?;
     }
     let dir = log_dir()?;
     let copies = dir.join("programs");
-    programs::copy_to(&copies)?;
+    programs::copy_to(&copies, args.bench)?;
     lab::remove_leftovers();
     let offer = needs::prepare(&chosen);
     let jobs = args
