@@ -30,6 +30,8 @@ pub enum Look {
         /// Its file system's numbers.
         usage: Usage,
     },
+    /// Nothing of that name.
+    Absent,
     /// None, and why.
     Unseen(Problem),
 }
@@ -74,10 +76,15 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Looks at all `paths` at once, each within `deadline`.
-pub async fn at_all<'a>(paths: &'a [PathBuf], root: &Path, deadline: Duration) -> Vec<(&'a Path, Look)> {
+/// Looks at all `paths` at once, each within `deadline`; and at `also`, as far as they exist.
+pub async fn at_all<'a>(
+    paths: &'a [PathBuf],
+    also: &'a [PathBuf],
+    root: &Path,
+    deadline: Duration,
+) -> Vec<(&'a Path, Look)> {
     let mounts = Arc::new(Tables::read(root).mounts);
-    join_all(paths.iter().map(|path| {
+    let all = paths.iter().chain(also).map(|path| {
         let mounts = Arc::clone(&mounts);
         async move {
             let asked = path.clone();
@@ -87,8 +94,15 @@ pub async fn at_all<'a>(paths: &'a [PathBuf], root: &Path, deadline: Duration) -
                 answer.unwrap_or_else(|overrun| Look::Unseen(not_in_time(&overrun))),
             )
         }
-    }))
-    .await
+    });
+    let mut looks = join_all(all).await;
+    let mut listed = paths.len();
+    looks.retain(|(_, look)| {
+        let by_name = listed > 0;
+        listed = listed.saturating_sub(1);
+        by_name || *look != Look::Absent
+    });
+    looks
 }
 
 fn not_in_time(overrun: &Overrun) -> Problem {
@@ -117,6 +131,7 @@ fn at(path: &Path, mounts: &[Mount]) -> Look {
     });
     match answer {
         Ok((real, usage)) => Look::Seen { real, usage },
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Look::Absent,
         // Below a directory that is closed to the watchdog. The mount's own root usually is not.
         Err(e) if e.kind() == ErrorKind::PermissionDenied => {
             let point = mounts::holding(mounts, path).map(|m| &m.point);
@@ -140,11 +155,6 @@ fn refused(e: &io::Error) -> Problem {
         return Problem::new(Status::Failing, KnownWhy::NotMounted, text);
     }
     match e.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Problem::new(
-            Status::Failing,
-            KnownWhy::NotMounted,
-            "is not there: mount it, or take it out of `[disk] mounts`",
-        ),
         ErrorKind::PermissionDenied => Problem::new(
             Status::Unknown,
             KnownWhy::CheckError,

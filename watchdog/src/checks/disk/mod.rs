@@ -44,7 +44,7 @@ const ROWS: usize = 32;
 pub async fn check(settings: &DiskSettings, history: DiskHistory, ctx: &Context) -> (Finding, DiskHistory) {
     // Within the check's own time-out, so that one mount that hangs does not cost the answer about the others.
     let deadline = MOUNT_DEADLINE.min(settings.timeout.mul_f64(0.6));
-    let looks = look::at_all(&settings.mounts, &ctx.root, deadline).await;
+    let looks = look::at_all(&settings.mounts, &settings.also, &ctx.root, deadline).await;
     let tables = Tables::read(&ctx.root);
     judge(settings, &looks, &tables, pressure::read(&ctx.root), history, ctx)
 }
@@ -83,6 +83,14 @@ fn judge(
         let listed = path.display().to_string();
         let (real, usage) = match look {
             Look::Seen { real, usage } => (real, usage),
+            Look::Absent => {
+                let text = "is not there: mount it, or take it out of `[disk] mounts`";
+                rows.push(bare_row(
+                    listed,
+                    Problem::new(Status::Failing, KnownWhy::NotMounted, text),
+                ));
+                continue;
+            }
             Look::Unseen(problem) => {
                 rows.push(bare_row(listed, problem.clone()));
                 continue;

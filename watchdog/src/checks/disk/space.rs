@@ -192,6 +192,7 @@ mod tests {
     pub(crate) fn settings() -> DiskSettings {
         DiskSettings {
             mounts: vec!["/".into()],
+            also: Vec::new(),
             warning_free_ratio: 0.10,
             warning_free_bytes: 5 * GIB,
             failing_free_ratio: 0.02,

@@ -7,6 +7,7 @@ const GIB: u64 = 1 << 30;
 fn settings(mounts: &[&str]) -> DiskSettings {
     DiskSettings {
         mounts: mounts.iter().map(PathBuf::from).collect(),
+        also: Vec::new(),
         warning_free_ratio: 0.10,
         warning_free_bytes: 5 * GIB,
         failing_free_ratio: 0.02,
@@ -290,7 +291,8 @@ fn a_report_with_many_mounts_stays_within_its_limits() {
 async fn this_machine_answers() {
     let dir = tempfile::tempdir().unwrap();
     let gone = dir.path().join("gone");
-    let list = settings(&["/", "/proc", gone.to_str().unwrap()]);
+    let mut list = settings(&["/", "/proc", gone.to_str().unwrap()]);
+    list.also = vec![dir.path().join("not made yet"), dir.path().to_owned()];
     let (f, history) = check(&list, DiskHistory::default(), &ctx()).await;
     assert_eq!(
         (f.status, f.why),
@@ -298,6 +300,11 @@ async fn this_machine_answers() {
         "{f:?}"
     );
     assert!(f.summary.contains("gone is not there"), "{}", f.summary);
+    assert!(
+        !f.summary.contains("not made yet"),
+        "only looked at as far as it exists: {}",
+        f.summary
+    );
     let root = &f.values["mounts"]["/"];
     assert!(root["total_bytes"].as_u64().unwrap() > 0, "{f:?}");
     assert_ne!(history, DiskHistory::default());
