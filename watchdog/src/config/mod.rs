@@ -6,28 +6,21 @@
 
 mod checks;
 mod gateway;
-mod problem;
-mod scalar;
-mod section;
 mod server;
 mod token;
 
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
-
-pub use problem::{ConfigError, Problem};
+pub use fleet_config::problem::{ConfigError, Problem};
+use fleet_config::{file, scalar, section};
 pub use token::{TokenError, read_token};
 
 use crate::settings::Settings;
-use problem::Problems;
 use section::Section;
 
 /// Where the file stands unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/fleet-watchdog/config.toml";
-/// Bytes of a configuration file: a hundred times what a long one takes.
-const FILE_BYTES: u64 = 256 * 1024;
 
 /// What the settings take from the machine and the environment.
 #[derive(Debug, Clone)]
@@ -57,43 +50,18 @@ impl Surroundings {
 }
 
 /// Reads `file`, or the default file: which may be missing, and then every default holds.
-pub fn load(file: Option<&Path>, around: &Surroundings) -> Result<Settings, ConfigError> {
-    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    match read(path) {
+pub fn load(wanted: Option<&Path>, around: &Surroundings) -> Result<Settings, ConfigError> {
+    let path = wanted.unwrap_or(Path::new(DEFAULT_FILE));
+    match file::read(path) {
         Ok(bytes) => parse(path, &bytes, around),
-        Err(err) if err.kind() == ErrorKind::NotFound && file.is_none() => parse(path, b"", around),
-        Err(err) => Err(ConfigError::whole(path, unreadable(&err))),
+        Err(err) if err.kind() == ErrorKind::NotFound && wanted.is_none() => parse(path, b"", around),
+        Err(err) => Err(file::unreadable(path, &err)),
     }
 }
 
 /// `bytes` as the content of `file`.
-pub fn parse(file: &Path, bytes: &[u8], around: &Surroundings) -> Result<Settings, ConfigError> {
-    let text = std::str::from_utf8(bytes).map_err(|err| {
-        let line = bytes[..err.valid_up_to()].split(|&b| b == b'\n').count();
-        ConfigError::whole(
-            file,
-            format!(
-                "line {line} is not UTF-8 (byte {}); save the file as UTF-8",
-                err.valid_up_to()
-            ),
-        )
-    })?;
-    let problems = Problems::new(text);
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for err in errors {
-        problems.add_syntax(err.span(), err.message());
-    }
-    // What a recovering parser makes of broken syntax would only give misleading errors about keys.
-    if !problems.is_empty() {
-        return Err(problems.into_error(file));
-    }
-    let top = Section::new("", 0..0, Some(table.get_ref()), &problems);
-    let settings = settings(&top, around);
-    top.finish();
-    match settings {
-        Some(settings) if problems.is_empty() => Ok(settings),
-        _ => Err(problems.into_error(file)),
-    }
+pub fn parse(path: &Path, bytes: &[u8], around: &Surroundings) -> Result<Settings, ConfigError> {
+    file::parse(path, bytes, |top| settings(top, around))
 }
 
 fn settings(top: &Section<'_>, around: &Surroundings) -> Option<Settings> {
@@ -122,32 +90,6 @@ fn settings(top: &Section<'_>, around: &Surroundings) -> Option<Settings> {
         backup,
         tailscale,
     })
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?
-        .take(FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES {
-        let text = format!("it is over {FILE_BYTES} bytes long, which no configuration is");
-        return Err(std::io::Error::new(ErrorKind::FileTooLarge, text));
-    }
-    Ok(bytes)
-}
-
-fn unreadable(err: &std::io::Error) -> String {
-    match err.kind() {
-        ErrorKind::NotFound => {
-            "there is no such file; give an existing one, or leave --config out for the defaults".to_owned()
-        }
-        ErrorKind::PermissionDenied => {
-            format!(
-                "cannot be read: {err}; run as root, or make it readable (chmod 0644): it holds no secret"
-            )
-        }
-        _ => format!("cannot be read: {err}"),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// `text` as a duration ("250ms", "26h", "14d") within `range`.
-pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+pub fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text).map_err(|_| {
         "is no duration; write a number with a unit, such as \"250ms\", \"90s\", \"26h\" or \"14d\""
             .to_owned()
@@ -19,7 +19,7 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
 }
 
 /// `text` as bytes: "5GiB", "500 MB", "1024".
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 12] = [
         ("", 1),
         ("b", 1),
@@ -44,7 +44,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A duration as an operator would write it.
-pub(super) fn show(duration: Duration) -> String {
+pub fn show(duration: Duration) -> String {
     let day = Duration::from_secs(24 * 3600);
     // humantime writes 365 days as a year of 365.25; days are what people count in.
     if duration >= day && duration.as_secs().is_multiple_of(day.as_secs()) {
@@ -54,7 +54,7 @@ pub(super) fn show(duration: Duration) -> String {
 }
 
 /// The one of `known` that `text` most probably stands for.
-pub(super) fn nearest(text: &str, known: &[&'static str]) -> Option<&'static str> {
+pub fn nearest(text: &str, known: &[&'static str]) -> Option<&'static str> {
     let within = |name: &str| distance(text, name) <= (name.len().max(text.len()) / 3).max(1);
     let by_part = |name: &str| text.len() >= 4 && (name.ends_with(text) || text.ends_with(name));
     let best = known

@@ -66,7 +66,7 @@ impl ConfigError {
 }
 
 /// Collects the problems of one text.
-pub(super) struct Problems<'a> {
+pub struct Problems<'a> {
     text: &'a str,
     found: RefCell<Vec<(usize, Problem)>>,
 }
@@ -75,7 +75,8 @@ pub(super) struct Problems<'a> {
 const VALUE_CHARS: usize = 80;
 
 impl<'a> Problems<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    /// For the problems of `text`.
+    pub fn new(text: &'a str) -> Self {
         Self {
             text,
             found: RefCell::default(),
@@ -83,7 +84,7 @@ impl<'a> Problems<'a> {
     }
 
     /// `key` at `span` is wrong; its value is shown as written.
-    pub(super) fn add(&self, key: &str, span: &Range<usize>, text: impl Into<String>) {
+    pub fn add(&self, key: &str, span: &Range<usize>, text: impl Into<String>) {
         let written = self.text.get(span.clone()).unwrap_or_default();
         let mut value: String = written
             .lines()
@@ -99,12 +100,12 @@ impl<'a> Problems<'a> {
     }
 
     /// `key` at `span` is wrong, and its value is better not shown (or is none).
-    pub(super) fn add_bare(&self, key: &str, span: &Range<usize>, text: impl Into<String>) {
+    pub fn add_bare(&self, key: &str, span: &Range<usize>, text: impl Into<String>) {
         self.push(key, span.start, None, text.into());
     }
 
     /// Not TOML, at `span`.
-    pub(super) fn add_syntax(&self, span: Option<Range<usize>>, text: &str) {
+    pub fn add_syntax(&self, span: Option<Range<usize>>, text: &str) {
         let start = span.map(|s| s.start);
         let problem = Problem {
             line: start.map(|at| self.line(at)),
@@ -116,12 +117,12 @@ impl<'a> Problems<'a> {
     }
 
     /// Whether none was found so far.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }
 
     /// All of them, by their place in the file.
-    pub(super) fn into_error(self, file: &Path) -> ConfigError {
+    pub fn into_error(self, file: &Path) -> ConfigError {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(at, _)| *at);
         ConfigError {

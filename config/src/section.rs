@@ -15,7 +15,7 @@ use super::problem::Problems;
 use super::scalar::{self, nearest};
 
 /// One table, with the keys that were asked for so far.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     path: String,
     span: Range<usize>,
     table: Option<&'a DeTable<'a>>,
@@ -25,15 +25,17 @@ pub(super) struct Section<'a> {
 
 /// One value and its place.
 #[derive(Clone)]
-pub(super) struct Item<'a> {
-    pub(super) path: String,
-    pub(super) value: &'a Spanned<DeValue<'a>>,
+pub struct Item<'a> {
+    /// The key as a path.
+    pub path: String,
+    /// The value.
+    pub value: &'a Spanned<DeValue<'a>>,
     problems: &'a Problems<'a>,
 }
 
 impl<'a> Section<'a> {
     /// `table`, whose keys are reported as `path.key`; `None` reads as an empty one.
-    pub(super) fn new(
+    pub fn new(
         path: &str,
         span: Range<usize>,
         table: Option<&'a DeTable<'a>>,
@@ -49,17 +51,17 @@ impl<'a> Section<'a> {
     }
 
     /// Whether the file has this table.
-    pub(super) fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         self.table.is_some()
     }
 
     /// Whether `key` stands in it.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|t| t.get(key).is_some())
     }
 
     /// The value of `key`.
-    pub(super) fn item(&self, key: &'static str) -> Option<Item<'a>> {
+    pub fn item(&self, key: &'static str) -> Option<Item<'a>> {
         self.known.borrow_mut().push(key);
         let value = self.table?.get(key)?;
         Some(Item {
@@ -70,7 +72,7 @@ impl<'a> Section<'a> {
     }
 
     /// The table `key` in this one.
-    pub(super) fn section(&self, key: &'static str) -> Section<'a> {
+    pub fn section(&self, key: &'static str) -> Section<'a> {
         match self.item(key) {
             Some(item) => item.section().unwrap_or_else(|| self.absent(key)),
             None => self.absent(key),
@@ -78,23 +80,25 @@ impl<'a> Section<'a> {
     }
 
     /// Something is wrong with this table as a whole.
-    pub(super) fn wrong(&self, text: impl Into<String>) {
+    pub fn wrong(&self, text: impl Into<String>) {
         self.problems.add_bare(&self.path, &self.span, text);
     }
 
     /// Something is wrong with `key` as written.
-    pub(super) fn wrong_at(&self, key: &'static str, text: impl Into<String>) {
+    pub fn wrong_at(&self, key: &'static str, text: impl Into<String>) {
         match self.table.and_then(|t| t.get(key)) {
             Some(value) => self.problems.add(&self.path_of(key), &value.span(), text),
             None => self.problems.add_bare(&self.path_of(key), &self.span, text),
         }
     }
 
-    pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &'static str, default: bool) -> bool {
         self.item(key).and_then(|i| i.boolean()).unwrap_or(default)
     }
 
-    pub(super) fn duration(
+    /// A duration with its unit, within `range`.
+    pub fn duration(
         &self,
         key: &'static str,
         default: Duration,
@@ -103,24 +107,28 @@ impl<'a> Section<'a> {
         self.item(key).and_then(|i| i.duration(range)).unwrap_or(default)
     }
 
-    pub(super) fn integer(&self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+    /// A whole number within `range`.
+    pub fn integer(&self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
         self.item(key).and_then(|i| i.integer(range)).unwrap_or(default)
     }
 
-    pub(super) fn size(&self, key: &'static str, default: u64) -> u64 {
+    /// A number of bytes.
+    pub fn size(&self, key: &'static str, default: u64) -> u64 {
         self.item(key).and_then(|i| i.size()).unwrap_or(default)
     }
 
-    pub(super) fn ratio(&self, key: &'static str, default: f64) -> f64 {
+    /// A share: 0 or more, under 1.
+    pub fn ratio(&self, key: &'static str, default: f64) -> f64 {
         self.item(key).and_then(|i| i.ratio()).unwrap_or(default)
     }
 
-    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+    /// An absolute path.
+    pub fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.item(key)?.path()
     }
 
     /// Reports every key that nobody asked for, with the nearest one that exists.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         let Some(table) = self.table else { return };
         let known = self.known.borrow();
         for (key, _) in table {
@@ -157,16 +165,17 @@ impl<'a> Section<'a> {
 
 impl<'a> Item<'a> {
     /// Something is wrong with it as written.
-    pub(super) fn wrong(&self, text: impl Into<String>) {
+    pub fn wrong(&self, text: impl Into<String>) {
         self.problems.add(&self.path, &self.value.span(), text);
     }
 
     /// Something is wrong with it, and it is better not repeated.
-    pub(super) fn wrong_and_secret(&self, text: impl Into<String>) {
+    pub fn wrong_and_secret(&self, text: impl Into<String>) {
         self.problems.add_bare(&self.path, &self.value.span(), text);
     }
 
-    pub(super) fn section(&self) -> Option<Section<'a>> {
+    /// The value as a table.
+    pub fn section(&self) -> Option<Section<'a>> {
         let Some(table) = self.value.get_ref().as_table() else {
             self.wrong_type("a table");
             return None;
@@ -180,7 +189,7 @@ impl<'a> Item<'a> {
     }
 
     /// The entries of a list.
-    pub(super) fn list(&self) -> Option<Vec<Item<'a>>> {
+    pub fn list(&self) -> Option<Vec<Item<'a>>> {
         let Some(array) = self.value.get_ref().as_array() else {
             self.wrong_type("a list");
             return None;
@@ -189,14 +198,15 @@ impl<'a> Item<'a> {
     }
 
     /// The entries of a list, or the value itself where it is no list.
-    pub(super) fn one_or_list(&self) -> Vec<Item<'a>> {
+    pub fn one_or_list(&self) -> Vec<Item<'a>> {
         match self.value.get_ref().as_array() {
             Some(array) => self.entries(array.iter()),
             None => vec![self.clone()],
         }
     }
 
-    pub(super) fn text(&self) -> Option<&'a str> {
+    /// A text that is not empty.
+    pub fn text(&self) -> Option<&'a str> {
         let text = self.value.get_ref().as_str();
         match text {
             None => self.wrong_type("a text in quotes"),
@@ -209,7 +219,8 @@ impl<'a> Item<'a> {
         text
     }
 
-    pub(super) fn boolean(&self) -> Option<bool> {
+    /// `true` or `false`.
+    pub fn boolean(&self) -> Option<bool> {
         let found = self.value.get_ref().as_bool();
         if found.is_none() {
             self.wrong_type("true or false");
@@ -217,7 +228,8 @@ impl<'a> Item<'a> {
         found
     }
 
-    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+    /// A duration with its unit, within `range`.
+    pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let DeValue::String(text) = self.value.get_ref() else {
             self.wrong_type("a duration in quotes with its unit, such as \"90s\", \"26h\" or \"14d\"");
             return None;
@@ -225,7 +237,8 @@ impl<'a> Item<'a> {
         self.keep(scalar::duration(text, &range))
     }
 
-    pub(super) fn integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
+    /// A whole number within `range`.
+    pub fn integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
         let DeValue::Integer(number) = self.value.get_ref() else {
             self.wrong_type("a whole number");
             return None;
@@ -240,7 +253,8 @@ impl<'a> Item<'a> {
         }
     }
 
-    pub(super) fn size(&self) -> Option<u64> {
+    /// A number of bytes.
+    pub fn size(&self) -> Option<u64> {
         match self.value.get_ref() {
             DeValue::Integer(n) => {
                 let bytes = u64::from_str_radix(n.as_str(), n.radix());
@@ -255,7 +269,7 @@ impl<'a> Item<'a> {
     }
 
     /// A share: 0 or more, under 1.
-    pub(super) fn ratio(&self) -> Option<f64> {
+    pub fn ratio(&self) -> Option<f64> {
         let parsed = match self.value.get_ref() {
             DeValue::Float(f) => f.as_str().parse().ok(),
             DeValue::Integer(n) => n.as_str().parse().ok(),
@@ -274,7 +288,7 @@ impl<'a> Item<'a> {
     }
 
     /// An absolute path.
-    pub(super) fn path(&self) -> Option<PathBuf> {
+    pub fn path(&self) -> Option<PathBuf> {
         let path = PathBuf::from(self.text()?);
         if path.is_absolute() {
             return Some(path);
@@ -283,7 +297,8 @@ impl<'a> Item<'a> {
         None
     }
 
-    pub(super) fn unit(&self) -> Option<UnitName> {
+    /// A systemd unit's name.
+    pub fn unit(&self) -> Option<UnitName> {
         let text = self.text()?;
         match UnitName::new(text) {
             Ok(unit) => Some(unit),
@@ -299,7 +314,7 @@ impl<'a> Item<'a> {
     }
 
     /// One of `words`.
-    pub(super) fn word(&self, words: &[&'static str]) -> Option<&'static str> {
+    pub fn word(&self, words: &[&'static str]) -> Option<&'static str> {
         let text = self.text()?;
         let found = words.iter().find(|&&w| w == text).copied();
         if found.is_none() {
@@ -309,7 +324,7 @@ impl<'a> Item<'a> {
     }
 
     /// `Ok` as it is; an error is reported at this value.
-    pub(super) fn keep<T, E: ToString>(&self, result: Result<T, E>) -> Option<T> {
+    pub fn keep<T, E: ToString>(&self, result: Result<T, E>) -> Option<T> {
         result.map_err(|err| self.wrong(err.to_string())).ok()
     }
 
