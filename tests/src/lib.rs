@@ -8,12 +8,15 @@
 //! - [`lab`]: a scenario's world: the network, the boxes
 //! - [`http`]: one request, one answer
 //! - [`server`], [`webhook`], [`monitoring`]: what runs on the lab's host: a fleet server, a receiver, Prometheus
+//! - [`genuine`]: Tailscale and Hermes Agent themselves
+//! - [`sim`]: boxes that are only played
 //! - [`scenario`], [`scenarios`]: what is shown; [`bench`]: what is measured
 //! - [`runner`]: how they are run
 
 pub mod bench;
 pub mod clock;
 pub mod exec;
+pub mod genuine;
 pub mod http;
 pub mod lab;
 pub mod monitoring;
@@ -22,4 +25,5 @@ pub mod runner;
 pub mod scenario;
 pub mod scenarios;
 pub mod server;
+pub mod sim;
 pub mod webhook;

@@ -64,8 +64,8 @@ pub enum Need {
     Hermes,
     /// Genuine Tailscale programs, built into the cache by Go.
     Tailscale,
-    /// Debian's faketime.
-    Faketime,
+    /// A C compiler, for the clock that runs fast.
+    FastClock,
 }
 
 impl Need {
@@ -76,7 +76,7 @@ impl Need {
         Self::Alertmanager,
         Self::Hermes,
         Self::Tailscale,
-        Self::Faketime,
+        Self::FastClock,
     ];
 
     /// Its name in messages and in the environment of a scenario.
@@ -87,7 +87,7 @@ impl Need {
             Self::Alertmanager => "alertmanager",
             Self::Hermes => "hermes",
             Self::Tailscale => "tailscale",
-            Self::Faketime => "faketime",
+            Self::FastClock => "fastclock",
         }
     }
 }

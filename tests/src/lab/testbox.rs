@@ -103,6 +103,13 @@ impl TestBox {
 
     // ---- inside ----
 
+    /// The running box's file tree as seen from the harness, /run and sockets included.
+    pub fn root(&self) -> Result<PathBuf> {
+        let leader = self.on()?.as_ref().map(|power| power.leader);
+        let leader = leader.context("unreachable: it is on")?;
+        Ok(PathBuf::from(format!("/proc/{leader}/root")))
+    }
+
     /// A shell line as root inside, however it ends; killed after a minute.
     pub fn run(&self, line: &str) -> Result<Done> {
         self.run_within(line, exec::LIMIT)

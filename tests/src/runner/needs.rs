@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use super::debian;
-use crate::exec;
+use crate::genuine::{fastclock, hermes, tailscale};
 use crate::lab;
 use crate::scenario::{Need, Scenario};
 
@@ -64,14 +64,9 @@ fn provide(need: Need) -> Result<PathBuf> {
         Need::Root => root(),
         Need::Prometheus => debian::bin_dir("prometheus", &["prometheus", "promtool"]),
         Need::Alertmanager => debian::bin_dir("prometheus-alertmanager", &["prometheus-alertmanager"]),
-        Need::Faketime => {
-            ensure!(
-                exec::installed("faketime"),
-                "faketime is missing (package faketime)"
-            );
-            Ok(PathBuf::from("faketime"))
-        }
-        Need::Hermes | Need::Tailscale => anyhow::bail!("nothing prepares it yet"),
+        Need::FastClock => fastclock::prepare(),
+        Need::Hermes => hermes::prepare(),
+        Need::Tailscale => tailscale::build::prepare(),
     }
 }
 

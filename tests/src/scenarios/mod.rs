@@ -8,9 +8,10 @@ pub mod away;
 pub mod boxes;
 pub mod dark;
 pub mod fleet;
+pub mod genuine;
 pub mod surroundings;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [away::ALL, boxes::ALL, dark::ALL, surroundings::ALL].concat()
+    [away::ALL, boxes::ALL, dark::ALL, genuine::ALL, surroundings::ALL].concat()
 }
