@@ -9,6 +9,7 @@ pub mod state_dir;
 pub mod pause;
 pub mod accounts;
 pub mod systemd;
+pub mod redact;
 pub mod tailscale;
 pub mod checks;
 pub mod evidence;
