@@ -152,6 +152,8 @@ words! {
         JobFailed = "job_failed",
         /// The job ended well, but the unit was not healthy afterwards.
         NotHealthyAfter = "not_healthy_after",
+        /// The watchdog cannot write its state, so it could not count its restarts.
+        StateUnwritable = "state_unwritable",
         /// The run was asked not to act.
         NoAct = "no_act",
         /// Hermes is being updated.
