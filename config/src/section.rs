@@ -287,6 +287,23 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A number within `range`.
+    pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
+        let parsed: Option<f64> = match self.value.get_ref() {
+            DeValue::Float(f) => f.as_str().parse().ok(),
+            DeValue::Integer(n) => n.as_str().parse().ok(),
+            _ => {
+                self.wrong_type("a number");
+                return None;
+            }
+        };
+        let found = parsed.filter(|n| range.contains(n));
+        if found.is_none() {
+            self.wrong(format!("must be {} to {}", range.start(), range.end()));
+        }
+        found
+    }
+
     /// An absolute path.
     pub fn path(&self) -> Option<PathBuf> {
         let path = PathBuf::from(self.text()?);

@@ -3,6 +3,7 @@
 //! In the data's order:
 //! - `clock`: the one place that reads a clock
 //! - `settings`: what the server runs by
+//! - `config`: the file that says so, and what is wrong with it
 //! - `liveness`: pure: who is alive, by arrivals alone
 //! - `directory`: boxes, tokens, operators in memory
 //! - `witness`: a second, independent opinion
@@ -14,6 +15,7 @@
 
 pub mod clock;
 pub mod settings;
+pub mod config;
 pub mod liveness;
 pub mod directory;
 pub mod witness;

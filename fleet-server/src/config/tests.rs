@@ -1,0 +1,144 @@
+//! What an operator is told about a configuration file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use protocol::incident::{Kind, Severity};
+
+use super::parse;
+use crate::settings::{ReceiverKind, Settings};
+
+fn read(text: &str) -> Result<Settings, String> {
+    parse(Path::new("/etc/fleet-server/fleet-server.toml"), text.as_bytes()).map_err(|err| err.to_string())
+}
+
+const GOOD: &str = r#"
+listen = "127.0.0.1:8470"
+data_dir = "/var/lib/fleet-server"
+public_url = "https://fleet.example.net"
+[liveness]
+every = "1s"
+dark_after = "6s"
+dark_after_max = "30s"
+[[receiver]]
+name = "hook"
+webhook = { url = "http://127.0.0.1:9999/alert?x=1" }
+[[receiver]]
+name = "am"
+alertmanager = { urls = ["http://127.0.0.1:9093"] }
+[[route]]
+match = { severity = "page", kind = ["box_dark", "site_dark"], box = "box-1", labels = { site = "fsn1" } }
+receivers = ["hook"]
+[[route]]
+receivers = []
+"#;
+
+#[test]
+fn the_documented_file_is_read() {
+    let settings = read(GOOD).unwrap();
+    assert_eq!(settings.liveness.dark_after, Duration::from_secs(6));
+    assert!(matches!(settings.receivers[1].kind, ReceiverKind::Alertmanager(ref am) if am.urls.len() == 1));
+    let route = &settings.routes[0];
+    assert_eq!(route.matcher.severity, [Severity::Page]);
+    assert_eq!(route.matcher.kind, [Kind::BoxDark, Kind::SiteDark]);
+    assert_eq!(route.matcher.labels["site"], "fsn1");
+    assert!(settings.routes[1].receivers.is_empty());
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let settings = read("").unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8470");
+    assert_eq!(settings.liveness.dark_after_max, Duration::from_secs(30));
+    assert!(settings.receivers.is_empty() && settings.tls.is_none());
+}
+
+#[test]
+fn a_slower_fleet_gets_longer_defaults() {
+    let settings = read("[liveness]\nevery = \"10s\"").unwrap();
+    assert_eq!(settings.liveness.dark_after, Duration::from_secs(60));
+}
+
+#[test]
+fn the_shipped_example_is_valid() {
+    read(include_str!("../../../deploy/etc/fleet-server/fleet-server.toml")).unwrap();
+}
+
+#[test]
+fn every_mistake_names_file_line_key_value_and_fix() {
+    // The text, the line, and what the message must hold: key, value, fix.
+    let hook = "[[receiver]]\nname = \"hook\"\nwebhook = { url = \"http://h/\" }\n";
+    let with_hook = |more: &str| format!("{hook}{more}");
+    let mistakes: Vec<(String, usize, &[&str])> = vec![
+        ("listen = 8470".into(), 1, &["listen = 8470", "type integer", "a text in quotes"]),
+        ("listen = \"localhost\"".into(), 1, &["listen", "\"localhost\"", "127.0.0.1:8470"]),
+        ("listen = \"1.2.3.4:99999\"".into(), 1, &["listen", "99999", "port"]),
+        ("\nlisten = \"\"".into(), 2, &["listen", "must not be empty"]),
+        ("listne = \"127.0.0.1:1\"".into(), 1, &["listne", "did you mean \"listen\""]),
+        ("data_dir = \"data\"".into(), 1, &["data_dir = \"data\"", "absolute"]),
+        ("public_url = \"fleet\"".into(), 1, &["public_url", "no URL", "https://"]),
+        ("public_url = \"https://a?b\"".into(), 1, &["public_url", "must end with its host or path"]),
+        ("public_url = \"ftp://a\"".into(), 1, &["public_url", "\"ftp\"", "https://"]),
+        ("[tls]\ncert_file = \"/etc/hosts\"".into(), 1, &["tls.key_file", "missing", "PEM"]),
+        ("[tls]\ncert_file = \"/no/such\"\nkey_file = \"/etc/hosts\"".into(), 2, &["tls.cert_file", "/no/such", "cannot be read"]),
+        ("[liveness]\nevery = 1".into(), 2, &["liveness.every = 1", "unit", "90s"]),
+        ("[liveness]\nevery = \"10ms\"".into(), 2, &["liveness.every", "10ms", "250ms to 1h"]),
+        ("[liveness]\nevery = \"soon\"".into(), 2, &["liveness.every", "soon", "no duration"]),
+        ("[liveness]\ndark_after = \"1s\"".into(), 2, &["liveness.dark_after", "1s", "two beats (2s)"]),
+        ("[liveness]\ndark_after_max = \"3s\"".into(), 2, &["liveness.dark_after_max", "3s", "dark_after (6s)"]),
+        ("[liveness]\nfalse_alarms_per_box_year = -1".into(), 2, &["false_alarms_per_box_year = -1", "0.001 to 1000"]),
+        ("[liveness]\nfalse_alarms_per_box_year = nan".into(), 2, &["false_alarms_per_box_year = nan", "0.001 to 1000"]),
+        ("[liveness]\ndark = \"6s\"".into(), 2, &["liveness.dark:", "no such key", "dark_after"]),
+        ("[liveness]\nwarm_up = \"2h\"".into(), 2, &["liveness.warm_up", "2h", "10m"]),
+        ("[receiver]\nname = \"x\"".into(), 1, &["receiver", "[[receiver]]"]),
+        ("[[receiver]]\nwebhook = { url = \"http://h/\" }".into(), 1, &["receiver[0]", "has no name"]),
+        ("[[receiver]]\nname = \"My Hook\"\nwebhook = { url = \"http://h/\" }".into(), 2, &["receiver[0].name", "My Hook", "a-z"]),
+        ("[[receiver]]\nname = \"x\"".into(), 1, &["receiver[0]", "webhook, alertmanager"]),
+        ("[[receiver]]\nname = \"x\"\nslack = {}\nwebhook = { url = \"http://h/\" }".into(), 3, &["receiver[0].slack", "no such key"]),
+        ("[[receiver]]\nname = \"x\"\nwebhook = { url = \"http://h/\" }\nalertmanager = { urls = [\"http://h\"] }".into(), 1, &["receiver[0]", "make two receivers"]),
+        ("[[receiver]]\nname = \"x\"\nwebhook = {}".into(), 3, &["receiver[0].webhook", "has no url"]),
+        ("[[receiver]]\nname = \"x\"\nwebhook = { url = \"https://u:hunter2@h/\" }".into(), 3, &["receiver[0].webhook.url", "secret in a file"]),
+        ("[[receiver]]\nname = \"x\"\nwebhook = { url = \"http://h/\", secret_file = \"/no/such\" }".into(), 3, &["webhook.secret_file", "/no/such", "cannot be read"]),
+        ("[[receiver]]\nname = \"x\"\nwebhook = { url = \"http://h/\", secret_file = \"/dev/null\" }".into(), 3, &["webhook.secret_file", "is empty"]),
+        ("[[receiver]]\nname = \"x\"\nalertmanager = { urls = [] }".into(), 3, &["alertmanager.urls", "1 to 8"]),
+        ("[[receiver]]\nname = \"x\"\nalertmanager = { url = \"http://h\" }".into(), 3, &["receiver[0].alertmanager", "urls = ["]),
+        (with_hook(hook), 1, &["receiver", "\"hook\"", "its own name"]),
+        (with_hook("[[route]]\nmatch = { severity = \"loud\" }\nreceivers = [\"hook\"]"), 5, &["route[0].match.severity", "\"loud\"", "page, ticket, info"]),
+        (with_hook("[[route]]\nmatch = { kind = [] }\nreceivers = [\"hook\"]"), 5, &["route[0].match.kind", "match nothing"]),
+        (with_hook("[[route]]\nmatch = { kind = \"dark\" }\nreceivers = [\"hook\"]"), 5, &["route[0].match.kind", "\"dark\"", "box_dark"]),
+        (with_hook("[[route]]\nmatch = { labels = { site = 1 } }\nreceivers = [\"hook\"]"), 5, &["route[0].match.labels", "site", "in quotes"]),
+        (with_hook("[[route]]\nmatch = { site = \"fsn1\" }\nreceivers = [\"hook\"]"), 5, &["route[0].match.site", "labels"]),
+        (with_hook("[[route]]\nreceivers = [\"hok\"]"), 5, &["route[0].receivers[0]", "\"hok\"", "receivers are hook"]),
+        (with_hook("[[route]]\nmatch = { severity = \"page\" }"), 4, &["route[0]", "has no receivers"]),
+        ("listen = ".into(), 1, &["not valid TOML"]),
+        ("[liveness\n".into(), 1, &["not valid TOML"]),
+    ];
+    assert!(mistakes.len() >= 20);
+    for (text, line, wanted) in mistakes {
+        let err = read(&text).expect_err(&text);
+        let place = format!("/etc/fleet-server/fleet-server.toml:{line}: ");
+        assert!(
+            err.contains(&place),
+            "{text:?}: {err:?} names another line than {line}"
+        );
+        for word in wanted {
+            assert!(err.contains(word), "{text:?}: {err:?} lacks {word:?}");
+        }
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let err =
+        read("listen = 1\ndata_dir = \"x\"\n[liveness]\nevery = 5\n[[receiver]]\nname = \"A\"").unwrap_err();
+    assert_eq!(err.lines().count(), 5, "{err}");
+}
+
+#[test]
+fn what_is_not_text_is_refused() {
+    let err = parse(Path::new("f"), b"listen = \"\xff\"")
+        .unwrap_err()
+        .to_string();
+    assert!(err.contains("UTF-8"), "{err}");
+}
