@@ -14,6 +14,8 @@ use crate::accounts;
 use crate::settings::Scope;
 
 pub mod facts;
+#[cfg(test)]
+pub mod fake;
 pub mod manager;
 
 pub use facts::{ActiveState, Job, LoadState, Stamp, UnitFacts};

@@ -145,20 +145,14 @@ mod tests {
 
     #[test]
     fn one_crash_that_recovered_is_no_loop() {
-        assert_eq!(
-            seen(&[(0, 4), (120, 5)]).going_on(Some(secs(5)), secs(120)),
-            None
-        );
+        assert_eq!(seen(&[(0, 4), (120, 5)]).going_on(Some(secs(5)), secs(120)), None);
         assert_eq!(seen(&[(0, 4), (120, 5)]).going_on(None, secs(120)), None);
     }
 
     #[test]
     fn an_old_count_says_nothing() {
         assert_eq!(seen(&[(0, 900)]).going_on(None, secs(0)), None);
-        assert_eq!(
-            seen(&[(0, 900), (120, 900)]).going_on(None, secs(120)),
-            None
-        );
+        assert_eq!(seen(&[(0, 900), (120, 900)]).going_on(None, secs(120)), None);
     }
 
     #[test]

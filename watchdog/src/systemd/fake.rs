@@ -1,0 +1,58 @@
+//! A service manager made of data, for tests.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use protocol::names::UnitName;
+
+use super::{JobOutcome, JobResult, ManagerError, ServiceManager, UnitFacts};
+
+/// Answers with what it was given, and remembers what was restarted.
+#[derive(Debug, Default)]
+pub struct FakeManager {
+    /// Units by name; others do not exist.
+    pub units: Mutex<HashMap<String, Result<UnitFacts, ManagerError>>>,
+    /// How restarts end; none: `done`.
+    pub restart_ends: Option<Result<JobOutcome, ManagerError>>,
+    /// What was restarted, in order.
+    pub restarted: Mutex<Vec<UnitName>>,
+}
+
+impl FakeManager {
+    /// One that knows `unit`.
+    pub fn with(unit: &UnitName, facts: UnitFacts) -> Self {
+        let fake = Self::default();
+        fake.set(unit, Ok(facts));
+        fake
+    }
+
+    /// From now on.
+    pub fn set(&self, unit: &UnitName, facts: Result<UnitFacts, ManagerError>) {
+        self.units
+            .lock()
+            .expect("no test panics with it")
+            .insert(unit.to_string(), facts);
+    }
+}
+
+impl ServiceManager for FakeManager {
+    async fn unit(&self, unit: &UnitName) -> Result<UnitFacts, ManagerError> {
+        let units = self.units.lock().expect("no test panics with it");
+        units
+            .get(unit.as_str())
+            .cloned()
+            .unwrap_or_else(|| Ok(UnitFacts::default()))
+    }
+
+    async fn restart(&self, unit: &UnitName, _deadline: Duration) -> Result<JobOutcome, ManagerError> {
+        self.restarted
+            .lock()
+            .expect("no test panics with it")
+            .push(unit.clone());
+        self.restart_ends.clone().unwrap_or(Ok(JobOutcome {
+            result: JobResult::Done,
+            took: Duration::from_millis(500),
+        }))
+    }
+}
