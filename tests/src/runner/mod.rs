@@ -81,9 +81,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     programs::copy_to(&copies, args.bench)?;
     lab::remove_leftovers();
     let offer = needs::prepare(&chosen);
-    let jobs = args
-        .jobs
-        .unwrap_or_else(|| 2 * std::thread::available_parallelism().map_or(2, usize::from));
+    let jobs = args.jobs.unwrap_or_else(default_jobs);
     let environment = (
         programs::DIR_VAR.to_owned(),
         copies.to_string_lossy().into_owned(),
@@ -92,6 +90,16 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     schedule::run(chosen, &offer, &[environment], jobs.max(1), &report)?;
     lab::remove_leftovers();
     Ok(report.finish(args.json))
+}
+
+/// Twice the processors, since most scenarios mostly wait; but no more than the kernel's inotify instances allow.
+fn default_jobs() -> usize {
+    /// A scenario has up to three boxes, and a booted box takes seven instances (systemd 5, D-Bus, logind) of its user's.
+    const INSTANCES_EACH: usize = 24;
+    let instances = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok();
+    let instances = instances.and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(128);
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    (2 * processors).min(instances / INSTANCES_EACH)
 }
 
 /// `target/fleet-tests`, emptied: the logs of the last run.
