@@ -1,14 +1,11 @@
-//! What an arrival tells liveness, what it is answered, and the changes of state that come of arrivals and of time.
+//! What an arrival tells liveness, and what it is answered.
 
 use std::time::Duration;
 
-use protocol::api::Liveness;
 use protocol::heartbeat::GoodbyeWhy;
 use uuid::Uuid;
 
-use super::BoxIx;
 use super::ConnId;
-use super::time::Mono;
 
 /// What one heartbeat tells liveness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,75 +62,4 @@ pub enum WitnessAnswer {
     Unreachable,
     /// The witness could not ask.
     Unknown,
-}
-
-/// Why a box was judged to be gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// Its whole margin passed without a beat.
-    Deadline,
-    /// A witness found the host unreachable.
-    WitnessConfirmed,
-    /// The host answered a witness, and no beat came although the way was open.
-    HostAnswers,
-    /// Its connection was closed without a goodbye, and it did not come back.
-    ConnectionClosed,
-    /// It went together with most of its group.
-    Group,
-}
-
-/// A box changed its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transition {
-    /// Which box.
-    pub ix: BoxIx,
-    /// When.
-    pub at: Mono,
-    /// From where.
-    pub from: Liveness,
-    /// What happened.
-    pub what: What,
-}
-
-/// What happened to a box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// Its beats arrive (again).
-    Live {
-        /// How long it was silent.
-        after: Duration,
-        /// With another boot id than before.
-        rebooted: bool,
-    },
-    /// Its next beat is overdue.
-    Suspect {
-        /// Its connection was closed without a goodbye.
-        closed: bool,
-    },
-    /// Nothing answers.
-    Dark {
-        /// Why so.
-        cause: Cause,
-        /// How long it has been silent.
-        silent_for: Duration,
-    },
-    /// The host answers, the watchdog does not.
-    Silent {
-        /// How long it has been silent.
-        silent_for: Duration,
-    },
-    /// It said goodbye.
-    Away {
-        /// Why.
-        why: GoodbyeWhy,
-        /// How long it may take.
-        back_within: Duration,
-    },
-    /// It said goodbye and did not come back in the time it named; dark from now on.
-    Overdue {
-        /// Why it went.
-        why: GoodbyeWhy,
-        /// How long it has been silent.
-        silent_for: Duration,
-    },
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// Microseconds on the server's monotonic clock. Never goes back, never jumps with the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Mono(u64);
@@ -39,5 +41,36 @@ impl std::ops::Sub<Duration> for Mono {
     type Output = Self;
     fn sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_micros() as u64))
+    }
+}
+
+/// One moment on both clocks. Judged by [`mono`](Moment::mono) alone; [`wall`](Moment::wall) is what people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The clock that never jumps.
+    pub mono: Mono,
+    /// The clock on the wall.
+    pub wall: Timestamp,
+}
+
+impl Moment {
+    /// The wall-clock time of `then`, a moment of this process.
+    pub fn wall_of(&self, then: Mono) -> Timestamp {
+        if then > self.mono {
+            self.wall.saturating_add(then.since(self.mono))
+        } else {
+            self.wall.saturating_sub(self.mono.since(then))
+        }
+        .unwrap_or(self.wall)
+    }
+
+    /// The monotonic time of `then`, as far as the wall clock can be trusted.
+    pub fn mono_of(&self, then: Timestamp) -> Mono {
+        let ahead = then.duration_since(self.wall);
+        if ahead.is_negative() {
+            self.mono - ahead.unsigned_abs()
+        } else {
+            self.mono + ahead.unsigned_abs()
+        }
     }
 }

@@ -1,62 +1,46 @@
-//! What the sweep needs of the store: a small trait, so that tests can fail it on purpose.
+//! What the sweep needs of the store: a small trait, so that tests can fail it on purpose and run in paused time.
 
 use std::future::Future;
-use std::sync::Arc;
-
-use jiff::Timestamp;
-use protocol::incident::Incident;
-use protocol::names::BoxName;
-use protocol::report::Report;
 
 use crate::incident::change::Change;
-use crate::liveness::record::Record;
 use crate::notify::outbox::OutboxRow;
+use crate::store::handle::StoreHandle;
+use crate::store::{BoxMemory, StoreError, StoredReport};
 
 /// The store, as the sweep uses it.
 pub trait Keep: Send + Sync + 'static {
-    /// Writes changes and their outbox rows in one transaction, durably, or nothing of them.
+    /// Writes changes and their outbox rows in one transaction, durably, or nothing of them. Done twice it is as done once.
     fn commit(
         &self,
         changes: Vec<Change>,
         rows: Vec<OutboxRow>,
-    ) -> impl Future<Output = Result<(), KeepFailed>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Writes what is remembered of boxes. Newer ones replace older ones; a loss costs seconds of accuracy, no alarm.
-    fn save_boxes(&self, boxes: Vec<BoxSave>) -> impl Future<Output = Result<(), KeepFailed>> + Send;
+    /// Remembers boxes and their newest reports. A loss costs seconds of accuracy after a restart, never an alarm.
+    fn remember(
+        &self,
+        memories: Vec<BoxMemory>,
+        reports: Vec<StoredReport>,
+        sync: bool,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// The store did not take it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct KeepFailed(pub String);
+impl Keep for StoreHandle {
+    async fn commit(&self, changes: Vec<Change>, rows: Vec<OutboxRow>) -> Result<(), StoreError> {
+        self.call("commit", move |store| store.commit(&changes, &rows))
+            .await
+    }
 
-/// What is remembered of one box.
-#[derive(Debug, Clone)]
-pub struct BoxSave {
-    /// Which.
-    pub name: BoxName,
-    /// Its liveness.
-    pub record: Record,
-    /// Its newest report and when that arrived, if it changed since the last save.
-    pub report: Option<(Arc<Report>, Timestamp)>,
-}
-
-/// What the store gives back at the start, for one box.
-#[derive(Debug, Clone)]
-pub struct Remembered {
-    /// Which.
-    pub name: BoxName,
-    /// Its liveness, if it ever beat.
-    pub record: Option<Record>,
-    /// Its newest report and when that arrived.
-    pub report: Option<(Arc<Report>, Timestamp)>,
-}
-
-/// An open incident as the store gives it back at the start.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OpenIncident {
-    /// As last changed.
-    pub incident: Incident,
-    /// The last change's revision.
-    pub revision: u32,
+    async fn remember(
+        &self,
+        memories: Vec<BoxMemory>,
+        reports: Vec<StoredReport>,
+        sync: bool,
+    ) -> Result<(), StoreError> {
+        self.call("remember", move |store| {
+            store.remember(&memories, sync)?;
+            store.put_reports(&reports)
+        })
+        .await
+    }
 }

@@ -1,0 +1,148 @@
+//! Everything that must be asked before a box is called dark, in the order in which it must be asked: was I away? do I
+//! still hear? did they go together? and only then: this box alone.
+
+use std::collections::BTreeSet;
+
+use protocol::names::Labels;
+
+use super::beat::{Arrival, Refused, WitnessAnswer};
+use super::event::{Event, Group};
+use super::margin::Margins;
+use super::self_doubt::{Pause, SelfDoubt, Sight};
+use super::storm::Storms;
+use super::time::{Moment, Mono};
+use super::tracker::{Memory, Row, Tracker};
+use super::{BoxIx, ConnId};
+use crate::settings::LivenessSettings;
+
+/// The judge of all boxes. Arrivals in any order between ticks; one [`tick`](Judge::tick) every
+/// [`TICK`](super::self_doubt::TICK); what happened comes out of [`take_events`](Judge::take_events).
+#[derive(Debug)]
+pub struct Judge {
+    tracker: Tracker,
+    doubt: SelfDoubt,
+    storms: Storms,
+}
+
+/// A storm as it was when the server ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenStorm {
+    /// Which group.
+    pub group: Group,
+    /// Who is gone.
+    pub members: BTreeSet<BoxIx>,
+    /// How many were at most.
+    pub peak: usize,
+}
+
+impl Judge {
+    /// At the server's start. `labels`: by which boxes are grouped. `blind`: it was so when it ended.
+    pub fn new(settings: &LivenessSettings, labels: &[String], now: Mono, blind: bool) -> Self {
+        let full_deadline = settings.warm_up.max(settings.dark_after);
+        Self {
+            tracker: Tracker::new(Margins::new(settings), labels),
+            doubt: SelfDoubt::new(now, full_deadline, blind),
+            storms: Storms::default(),
+        }
+    }
+
+    /// A box joins, as remembered or unseen; or its labels change.
+    pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Memory>, now: Moment) {
+        self.tracker.add(ix, labels, memory, now);
+    }
+
+    /// A storm goes on from before the start.
+    pub fn restore_storm(&mut self, storm: OpenStorm, now: Mono) {
+        let group = self.tracker.census.intern(storm.group);
+        self.storms.restore(group, storm.members, storm.peak, now);
+    }
+
+    /// Nothing is expected of the box any more.
+    pub fn remove(&mut self, ix: BoxIx) {
+        self.tracker.remove(ix);
+    }
+
+    /// A beat arrived.
+    pub fn beat(&mut self, ix: BoxIx, now: Moment, beat: &Arrival) -> Result<(), Refused> {
+        self.tracker.beat(ix, now, beat)
+    }
+
+    /// The peer closed a connection that beats arrived on.
+    pub fn closed(&mut self, ix: BoxIx, conn: ConnId, now: Moment) {
+        self.tracker.closed(ix, conn, now);
+    }
+
+    /// A witness answered a question of `asked`.
+    pub fn witness(&mut self, ix: BoxIx, asked: Mono, now: Mono, answer: WitnessAnswer) {
+        self.tracker.witness(ix, asked, now, answer);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Moment) {
+        match self.doubt.pause(now.mono) {
+            Pause::None => {}
+            Pause::Short(excess) => self.tracker.shift(excess, now.mono),
+            Pause::Long(_) => self.tracker.fresh(now.mono),
+        }
+        let due = self.tracker.sweep(now);
+        if self.doubt.warming(now.mono) {
+            return;
+        }
+        match self.doubt.look(now.mono, &self.tracker.census, !due.is_empty()) {
+            Sight::Clear => self.storms.judge(&mut self.tracker, due, now),
+            Sight::Blind => {}
+            Sight::BlindNow(count) => self.tracker.events.push(Event::Blind {
+                overdue: count.overdue,
+                expected: count.expected,
+                at: now,
+            }),
+            Sight::Recovered(after) => {
+                self.tracker.fresh(now.mono);
+                self.tracker.events.push(Event::SeesAgain { after, at: now });
+            }
+            Sight::Settled(after) => {
+                self.tracker.events.push(Event::SeesAgain { after, at: now });
+                self.storms.all_gone(&mut self.tracker, now);
+            }
+        }
+    }
+
+    /// What happened since the last call, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.tracker.events)
+    }
+
+    /// Whether it can judge: neither warming up nor blind.
+    pub fn ready(&self, now: Mono) -> bool {
+        self.doubt.ready(now)
+    }
+
+    /// Whether the server may be blind.
+    pub fn blind(&self) -> bool {
+        self.doubt.blind()
+    }
+
+    /// The server's own pauses so far.
+    pub fn pauses(&self) -> u64 {
+        self.doubt.pauses()
+    }
+
+    /// One box, as shown.
+    pub fn row(&self, ix: BoxIx) -> Option<Row> {
+        self.tracker.row(ix)
+    }
+
+    /// All boxes, as shown.
+    pub fn rows(&self) -> Vec<Row> {
+        self.tracker.rows()
+    }
+
+    /// What to remember of a box.
+    pub fn memory(&self, ix: BoxIx, now: Moment) -> Option<Memory> {
+        self.tracker.memory(ix, now)
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

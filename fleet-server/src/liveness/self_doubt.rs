@@ -1,0 +1,194 @@
+//! Is it me? The server's doubt of itself, asked before anybody is judged.
+//!
+//! Evidence rules:
+//! - **A late tick** ([`LATE`] over the period) is a pause of the server: meanwhile nothing could arrive, so every
+//!   deadline moves by the excess. After [`LONG`] or more connections were lost as well: every box gets one full
+//!   deadline, and nobody is judged before that ([`ready`](SelfDoubt::ready) says no). A server that is late all the time
+//!   may not put judgement off for ever that way: at most [`SHIFT_MAX`] in each [`SHIFT_WINDOW`].
+//! - **After the start** the same: one full deadline for every box.
+//! - **Collapse**: more than [`COLLAPSE`] of the expected boxes are overdue at the moment when the first of them would be
+//!   judged (at least [`COLLAPSE_MIN`] boxes, and [`FLEET_MIN`] expected: of one, two or three boxes each is judged by
+//!   itself). Then nobody is judged and one incident says that the server may be blind. Unless whole sites explain it:
+//!   where other sites with [`HEALTHY_SHARE`] of the boxes are heard well, the server hears.
+//! - **It ends** when no more than [`RECOVERED`] are overdue: again one full deadline for everybody. Or when after
+//!   [`SETTLED`] a steady [`MINORITY`] is heard: a server that hears those is not blind, the others are gone.
+
+use std::time::Duration;
+
+use super::census::{Census, Count, GroupIx};
+use super::time::Mono;
+
+/// Period of the sweep.
+pub const TICK: Duration = Duration::from_millis(50);
+/// A tick later than this over its period is a pause.
+pub const LATE: Duration = Duration::from_millis(250);
+/// A pause that costs connections, not just time.
+const LONG: Duration = Duration::from_secs(2);
+/// Deadlines move by no more than this …
+const SHIFT_MAX: Duration = Duration::from_secs(15);
+/// … in each of these.
+const SHIFT_WINDOW: Duration = Duration::from_secs(60);
+/// Share of overdue boxes that is a collapse.
+const COLLAPSE: f64 = 0.4;
+/// Overdue boxes that can be one.
+const COLLAPSE_MIN: u32 = 3;
+/// Fleets smaller than this cannot collapse.
+pub const FLEET_MIN: u32 = 4;
+/// Share of all boxes, in sites that are well, that clears the server.
+const HEALTHY_SHARE: f64 = 0.2;
+/// A site is well with no more than this share overdue.
+const WELL: f64 = 0.1;
+/// Share of overdue boxes that ends a blindness.
+const RECOVERED: f64 = 0.3;
+/// After this a steady minority counts.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Which minority.
+const MINORITY: f64 = 0.25;
+
+/// The doubt, over time.
+#[derive(Debug, Clone)]
+pub struct SelfDoubt {
+    full_deadline: Duration,
+    last_tick: Option<Mono>,
+    warm_until: Mono,
+    blind_since: Option<Mono>,
+    shifted: Duration,
+    shifted_since: Mono,
+    pauses: u64,
+}
+
+/// What the time since the last tick says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// Nothing.
+    None,
+    /// Move every deadline by so much.
+    Short(Duration),
+    /// Every box gets one full deadline.
+    Long(Duration),
+}
+
+/// What the census says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Judge.
+    Clear,
+    /// Judge nobody.
+    Blind,
+    /// Judge nobody: it has just become so.
+    BlindNow(Count),
+    /// Seeing again after so long: everybody gets one full deadline.
+    Recovered(Duration),
+    /// Not blind after all: the overdue ones are gone together.
+    Settled(Duration),
+}
+
+impl SelfDoubt {
+    /// At the server's start: warming up until `full_deadline` has passed. `blind`: it was so when it ended.
+    pub fn new(now: Mono, full_deadline: Duration, blind: bool) -> Self {
+        Self {
+            full_deadline,
+            last_tick: None,
+            warm_until: now + full_deadline,
+            blind_since: blind.then_some(now),
+            shifted: Duration::ZERO,
+            shifted_since: now,
+            pauses: 0,
+        }
+    }
+
+    /// Whether it can judge: neither warming up nor blind.
+    pub fn ready(&self, now: Mono) -> bool {
+        !self.warming(now) && self.blind_since.is_none()
+    }
+
+    /// Whether everybody still has their full deadline.
+    pub fn warming(&self, now: Mono) -> bool {
+        now < self.warm_until
+    }
+
+    /// Whether it may be blind.
+    pub fn blind(&self) -> bool {
+        self.blind_since.is_some()
+    }
+
+    /// Pauses of its own so far.
+    pub fn pauses(&self) -> u64 {
+        self.pauses
+    }
+
+    /// Nobody is judged before a full deadline has passed.
+    pub fn warm_up(&mut self, now: Mono) {
+        self.warm_until = self.warm_until.max(now + self.full_deadline);
+    }
+
+    /// To be asked first in each tick.
+    pub fn pause(&mut self, now: Mono) -> Pause {
+        let before = self.last_tick.replace(now).unwrap_or(now);
+        let excess = now.since(before).saturating_sub(TICK);
+        if excess < LATE {
+            return Pause::None;
+        }
+        self.pauses += 1;
+        if excess >= LONG {
+            self.warm_up(now);
+            return Pause::Long(excess);
+        }
+        if now.since(self.shifted_since) >= SHIFT_WINDOW {
+            self.shifted_since = now;
+            self.shifted = Duration::ZERO;
+        }
+        let shift = excess.min(SHIFT_MAX.saturating_sub(self.shifted));
+        self.shifted += shift;
+        if shift.is_zero() {
+            Pause::None
+        } else {
+            Pause::Short(shift)
+        }
+    }
+
+    /// To be asked before anybody is judged. `due`: somebody would be judged now.
+    pub fn look(&mut self, now: Mono, census: &Census, due: bool) -> Sight {
+        let count = census.count(GroupIx::FLEET, FLEET_MIN);
+        let Some(since) = self.blind_since else {
+            if !due || !collapsed(count) || sites_explain(census) {
+                return Sight::Clear;
+            }
+            self.blind_since = Some(now);
+            return Sight::BlindNow(count);
+        };
+        let blind_for = now.since(since);
+        let share = share(count);
+        if count.expected > 0 && share <= RECOVERED {
+            self.blind_since = None;
+            self.warm_up(now);
+            return Sight::Recovered(blind_for);
+        }
+        let heard = count.expected - count.overdue;
+        if blind_for >= SETTLED && heard >= COLLAPSE_MIN && 1.0 - share >= MINORITY {
+            self.blind_since = None;
+            return Sight::Settled(blind_for);
+        }
+        Sight::Blind
+    }
+}
+
+fn collapsed(count: Count) -> bool {
+    count.expected >= FLEET_MIN && count.overdue >= COLLAPSE_MIN && share(count) > COLLAPSE
+}
+
+/// Whether sites that are well hold enough boxes to show that the server hears.
+fn sites_explain(census: &Census) -> bool {
+    let all = census.all(GroupIx::FLEET);
+    let well: u32 = census
+        .sites()
+        .map(|site| census.all(site))
+        .filter(|count| count.expected > 0 && share(*count) <= WELL)
+        .map(|count| count.expected - count.overdue)
+        .sum();
+    well >= COLLAPSE_MIN && f64::from(well) >= HEALTHY_SHARE * f64::from(all.expected)
+}
+
+fn share(count: Count) -> f64 {
+    f64::from(count.overdue) / f64::from(count.expected.max(1))
+}

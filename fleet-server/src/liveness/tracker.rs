@@ -1,0 +1,535 @@
+//! The table of boxes: arrivals go in, due verdicts come out. One pass over a plain array of deadlines a tick; no timer
+//! per box.
+//!
+//! It proposes verdicts and carries them out; whether they may be spoken is [`judge`](super::judge)'s.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use protocol::api::Liveness;
+use protocol::heartbeat::GoodbyeWhy;
+use protocol::names::Labels;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::beat::{Arrival, Refused, WitnessAnswer};
+use super::cell::{Cell, State, Suspicion};
+use super::census::{Census, Counts, GroupIx, QUICK, RECENT};
+use super::event::{Cause, Event, Transition, What};
+use super::history::History;
+use super::identity::{Identity, Newer};
+use super::margin::Margins;
+use super::time::{Moment, Mono};
+use super::{BoxIx, ConnId};
+
+pub use super::cell::Verdict;
+
+/// Deadlines are worked out anew once in so many beats (and after each gap): a root and a sort less on every beat.
+const RECKON_EVERY: u64 = 16;
+
+/// All boxes.
+#[derive(Debug)]
+pub struct Tracker {
+    margins: Margins,
+    /// By [`BoxIx`]: when to look at it. What a tick reads.
+    due: Vec<Mono>,
+    cells: Vec<Option<Cell>>,
+    /// Who is counted, by group.
+    pub(super) census: Census,
+    /// Judged boxes that still count as overdue, oldest first.
+    recent: VecDeque<(Mono, BoxIx)>,
+    duplicates: Vec<BoxIx>,
+    /// A gap that began before this says nothing about the path.
+    learn_from: Mono,
+    /// What happened and was not yet taken.
+    pub(super) events: Vec<Event>,
+}
+
+/// A verdict that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proposal {
+    /// On which box.
+    pub ix: BoxIx,
+    /// What.
+    pub verdict: Verdict,
+    /// Since when it is due.
+    pub due: Mono,
+}
+
+/// What is remembered of a box across a restart of the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Its state.
+    pub state: Liveness,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The last beat, by the server's clock.
+    pub last_seen: Option<Timestamp>,
+    /// What it promised as its interval.
+    pub every: Duration,
+    /// Boot id, session and `seq` of the last beat.
+    pub last: Option<(Uuid, Uuid, u64)>,
+    /// It said goodbye: why, and by when it is back.
+    pub away: Option<(GoodbyeWhy, Timestamp)>,
+    /// Its path's history.
+    pub history: History,
+}
+
+/// One box, as shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    /// Which.
+    pub ix: BoxIx,
+    /// Its state.
+    pub state: Liveness,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The last beat, by the server's clock.
+    pub last_seen: Option<Timestamp>,
+    /// Its interval.
+    pub every: Duration,
+    /// How long it may be silent, by its history.
+    pub dark_after: Duration,
+    /// Two machines speak with its identity.
+    pub duplicate: bool,
+}
+
+impl Tracker {
+    /// An empty table. `labels` group boxes for [`storm`](super::storm).
+    pub fn new(margins: Margins, labels: &[String]) -> Self {
+        Self {
+            margins,
+            due: Vec::new(),
+            cells: Vec::new(),
+            census: Census::new(labels),
+            recent: VecDeque::new(),
+            duplicates: Vec::new(),
+            learn_from: Mono::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// A box joins, as remembered or unseen; or its labels change.
+    pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Memory>, now: Moment) {
+        let groups = self.census.memberships(labels);
+        if let Some(cell) = self.cell(ix) {
+            let (was, every, old) = (cell.counts, cell.every, cell.groups);
+            self.census.change(old, (was, every), (Counts::Not, every));
+            self.census.change(groups, (Counts::Not, every), (was, every));
+            if let Some(cell) = self.cell_mut(ix) {
+                cell.groups = groups;
+            }
+            return;
+        }
+        if self.cells.len() <= ix.at() {
+            self.cells.resize(ix.at() + 1, None);
+            self.due.resize(ix.at() + 1, Mono::NEVER);
+        }
+        let every = memory.map_or(Duration::from_secs(1), |memory| memory.every);
+        let history = memory.map(|memory| memory.history).filter(History::is_sound);
+        let history = history.unwrap_or_default();
+        self.cells[ix.at()] = Some(Cell {
+            state: memory.map_or(State::Unseen, |memory| restored(memory, now)),
+            since: memory.and_then(|memory| memory.since),
+            base: now.mono,
+            last: None,
+            last_seen: memory.and_then(|memory| memory.last_seen),
+            every,
+            deadlines: self.margins.deadlines(every, &history),
+            identity: memory
+                .and_then(|memory| memory.last)
+                .map_or_else(Identity::default, |(boot, session, seq)| {
+                    Identity::restored(boot, session, seq)
+                }),
+            history,
+            conn: ConnId::default(),
+            on_conn: 0,
+            groups,
+            counts: Counts::Not,
+        });
+        self.settle(ix, now.mono);
+        // Gone long before this start: not gone together with anybody now.
+        if matches!(self.state(ix), Some(Liveness::Dark | Liveness::Silent)) {
+            self.recount(ix, Counts::Not);
+        }
+    }
+
+    /// Nothing is expected of the box any more.
+    pub fn remove(&mut self, ix: BoxIx) {
+        self.recount(ix, Counts::Not);
+        if let Some(slot) = self.cells.get_mut(ix.at()) {
+            *slot = None;
+            self.due[ix.at()] = Mono::NEVER;
+        }
+        self.duplicates.retain(|duplicate| *duplicate != ix);
+    }
+
+    /// A beat arrived.
+    pub fn beat(&mut self, ix: BoxIx, now: Moment, beat: &Arrival) -> Result<(), Refused> {
+        let margins = self.margins;
+        let learn_from = self.learn_from;
+        let Some(cell) = self.cells.get_mut(ix.at()).and_then(Option::as_mut) else {
+            return Err(Refused::Removed);
+        };
+        let silent = now.mono.since(cell.base) >= cell.deadlines.suspect_after;
+        let known_duplicate = cell.identity.is_duplicate();
+        let heard = cell.identity.hear(now.mono, beat, silent);
+        if !known_duplicate && cell.identity.is_duplicate() {
+            self.duplicates.push(ix);
+            self.events.push(Event::Duplicate { ix, at: now });
+        }
+        let newer = heard?;
+        let learnt = learn(cell, now.mono, newer, learn_from, &margins);
+        if learnt == Learnt::Gap || cell.every != beat.every || beat.seq % RECKON_EVERY == 0 {
+            let before = (cell.counts, cell.every);
+            cell.every = beat.every;
+            cell.deadlines = margins.deadlines(cell.every, &cell.history);
+            self.census.change(cell.groups, before, (cell.counts, cell.every));
+        }
+        arrived(cell, now, beat);
+        self.arrived_event(ix, now, newer, beat.goodbye);
+        Ok(())
+    }
+
+    /// The peer closed `conn`. Believed only of a connection that was kept alive, and was the last to carry a beat.
+    pub fn closed(&mut self, ix: BoxIx, conn: ConnId, now: Moment) {
+        let Some(cell) = self.cell_mut(ix) else { return };
+        if cell.conn != conn || cell.on_conn < 2 || cell.every > QUICK || cell.state != State::Live {
+            return;
+        }
+        cell.state = State::Suspect(Suspicion {
+            since: now.mono,
+            closed: Some(now.mono),
+            witness: None,
+        });
+        self.changed(ix, now, Liveness::Live, What::Suspect { closed: true });
+    }
+
+    /// A witness answered a question of `asked`. Counts only for the suspicion that it was asked for.
+    pub fn witness(&mut self, ix: BoxIx, asked: Mono, now: Mono, answer: WitnessAnswer) {
+        if let Some(cell) = self.cell_mut(ix)
+            && let State::Suspect(suspicion) = &mut cell.state
+            && asked >= suspicion.since
+        {
+            suspicion.witness = Some((answer, now));
+            self.settle(ix, now);
+        }
+    }
+
+    /// Looks at all deadlines: live boxes that are overdue become suspect; due verdicts are proposed, and again each
+    /// time until they are carried out or the box is heard.
+    pub fn sweep(&mut self, now: Moment) -> Vec<Proposal> {
+        self.age(now);
+        let mut proposals = Vec::new();
+        for at in 0..self.due.len() {
+            if self.due[at] <= now.mono {
+                proposals.extend(self.look(BoxIx(at as u32), now));
+            }
+        }
+        proposals
+    }
+
+    /// Carries a verdict out.
+    pub fn carry_out(&mut self, ix: BoxIx, verdict: Verdict, now: Moment) {
+        let Some(cell) = self.cell_mut(ix) else { return };
+        let from = cell.liveness();
+        let silent_for = silent_for(cell, now);
+        let (state, what) = match verdict {
+            Verdict::Dark(cause) => (State::Dark, What::Dark { cause, silent_for }),
+            Verdict::Silent => (State::Silent, What::Silent { silent_for }),
+            Verdict::Overdue(why) => (State::Dark, What::Overdue { why, silent_for }),
+        };
+        cell.state = state;
+        self.changed(ix, now, from, what);
+        self.recent.push_back((now.mono + RECENT, ix));
+    }
+
+    /// The server was late by `excess`: every deadline moves.
+    pub fn shift(&mut self, excess: Duration, now: Mono) {
+        self.rebase(|base| (base + excess).min(now), now);
+    }
+
+    /// Every box gets one full deadline, from now on.
+    pub fn fresh(&mut self, now: Mono) {
+        self.rebase(|_| now, now);
+    }
+
+    /// The boxes of `group` that are suspect.
+    pub fn suspects_of(&self, group: GroupIx) -> Vec<BoxIx> {
+        let suspect = |cell: &&Cell| matches!(cell.state, State::Suspect(_)) && cell.groups.contains(group);
+        self.entries()
+            .filter(|(_, cell)| suspect(cell))
+            .map(|(ix, _)| ix)
+            .collect()
+    }
+
+    /// Its state; `None` if removed.
+    pub fn state(&self, ix: BoxIx) -> Option<Liveness> {
+        self.cell(ix).map(Cell::liveness)
+    }
+
+    /// The groups of a box, narrow ones first.
+    pub fn groups_of(&self, ix: BoxIx) -> impl Iterator<Item = GroupIx> + use<> {
+        let groups = self.cell(ix).map(|cell| cell.groups);
+        groups
+            .into_iter()
+            .flat_map(|groups| groups.iter().collect::<Vec<_>>())
+    }
+
+    /// The last beat, by the server's clock.
+    pub fn last_seen(&self, ix: BoxIx) -> Option<Timestamp> {
+        self.cell(ix)?.last_seen
+    }
+
+    /// One box, as shown.
+    pub fn row(&self, ix: BoxIx) -> Option<Row> {
+        self.cell(ix).map(|cell| row(ix, cell))
+    }
+
+    /// All boxes, as shown.
+    pub fn rows(&self) -> Vec<Row> {
+        self.entries().map(|(ix, cell)| row(ix, cell)).collect()
+    }
+
+    /// What to remember of a box.
+    pub fn memory(&self, ix: BoxIx, now: Moment) -> Option<Memory> {
+        let cell = self.cell(ix)?;
+        Some(Memory {
+            state: cell.liveness(),
+            since: cell.since,
+            last_seen: cell.last_seen,
+            every: cell.every,
+            last: cell.identity.last(),
+            away: match cell.state {
+                State::Away { why, until } => Some((why, now.wall_of(until))),
+                State::Unseen | State::Live | State::Suspect(_) | State::Dark | State::Silent => None,
+            },
+            history: cell.history,
+        })
+    }
+
+    fn look(&mut self, ix: BoxIx, now: Moment) -> Option<Proposal> {
+        let cell = self.cell_mut(ix)?;
+        let due = cell.due();
+        match cell.state {
+            State::Live => {
+                cell.state = State::Suspect(Suspicion {
+                    since: now.mono,
+                    closed: None,
+                    witness: None,
+                });
+                self.changed(ix, now, Liveness::Live, What::Suspect { closed: false });
+                None
+            }
+            State::Suspect(suspicion) => Some(Proposal {
+                ix,
+                verdict: cell.verdict_at(&suspicion).1,
+                due,
+            }),
+            State::Away { why, .. } => Some(Proposal {
+                ix,
+                verdict: Verdict::Overdue(why),
+                due,
+            }),
+            State::Unseen | State::Dark | State::Silent => None,
+        }
+    }
+
+    /// What was judged long ago does not count any more; a duplicate that went quiet is over.
+    fn age(&mut self, now: Moment) {
+        while let Some((until, ix)) = self.recent.front().copied()
+            && until <= now.mono
+        {
+            self.recent.pop_front();
+            if matches!(self.state(ix), Some(Liveness::Dark | Liveness::Silent)) {
+                self.recount(ix, Counts::Not);
+            }
+        }
+        let mut duplicates = std::mem::take(&mut self.duplicates);
+        duplicates.retain(|&ix| {
+            let over = self.cell_mut(ix).is_some_and(|cell| {
+                let every = cell.every;
+                cell.identity.over(now.mono, every)
+            });
+            if over {
+                self.events.push(Event::DuplicateOver { ix, at: now });
+            }
+            !over
+        });
+        self.duplicates = duplicates;
+    }
+
+    fn arrived_event(
+        &mut self,
+        ix: BoxIx,
+        now: Moment,
+        newer: Newer,
+        goodbye: Option<(GoodbyeWhy, Duration)>,
+    ) {
+        let Some(cell) = self.cell_mut(ix) else { return };
+        let from = cell.liveness();
+        let after = silent_for(cell, now);
+        let was = cell.state;
+        match goodbye {
+            Some((why, back_within)) => {
+                let until = now.mono + back_within;
+                cell.state = State::Away { why, until };
+                if matches!(was, State::Away { .. }) {
+                    self.settle(ix, now.mono);
+                } else {
+                    self.changed(ix, now, from, What::Away { why, back_within });
+                }
+            }
+            None if was == State::Live => self.settle(ix, now.mono),
+            None => {
+                cell.state = State::Live;
+                let what = What::Live {
+                    after,
+                    rebooted: newer.rebooted,
+                    first: from == Liveness::Unseen,
+                };
+                self.changed(ix, now, from, what);
+            }
+        }
+        if let Some(cell) = self.cell_mut(ix) {
+            cell.last = Some(now.mono);
+            cell.last_seen = Some(now.wall);
+        }
+    }
+
+    fn changed(&mut self, ix: BoxIx, now: Moment, from: Liveness, what: What) {
+        let last_seen = self.last_seen(ix);
+        if let Some(cell) = self.cell_mut(ix) {
+            cell.since = Some(now.wall);
+        }
+        self.settle(ix, now.mono);
+        self.events.push(Event::Box(Transition {
+            ix,
+            at: now,
+            from,
+            what,
+            last_seen,
+        }));
+    }
+
+    /// After a change of state: when to look again, and how it counts.
+    fn settle(&mut self, ix: BoxIx, _now: Mono) {
+        let Some(cell) = self.cell(ix) else { return };
+        let (due, counts) = (cell.due(), cell.counts_now());
+        self.due[ix.at()] = due;
+        self.recount(ix, counts);
+    }
+
+    fn recount(&mut self, ix: BoxIx, counts: Counts) {
+        if let Some(cell) = self.cells.get_mut(ix.at()).and_then(Option::as_mut) {
+            let every = cell.every;
+            self.census
+                .change(cell.groups, (cell.counts, every), (counts, every));
+            cell.counts = counts;
+        }
+    }
+
+    fn rebase(&mut self, base: impl Fn(Mono) -> Mono, now: Mono) {
+        self.learn_from = now;
+        for (cell, due) in self.cells.iter_mut().zip(&mut self.due) {
+            if let Some(cell) = cell
+                && matches!(cell.state, State::Live | State::Suspect(_))
+            {
+                cell.base = base(cell.base).max(cell.base);
+                *due = cell.due();
+            }
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (BoxIx, &Cell)> {
+        self.cells
+            .iter()
+            .zip(0_u32..)
+            .filter_map(|(cell, at)| Some((BoxIx(at), cell.as_ref()?)))
+    }
+
+    fn cell(&self, ix: BoxIx) -> Option<&Cell> {
+        self.cells.get(ix.at())?.as_ref()
+    }
+
+    fn cell_mut(&mut self, ix: BoxIx) -> Option<&mut Cell> {
+        self.cells.get_mut(ix.at())?.as_mut()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Learnt {
+    Nothing,
+    Beat,
+    Gap,
+}
+
+fn learn(cell: &mut Cell, now: Mono, newer: Newer, learn_from: Mono, margins: &Margins) -> Learnt {
+    let Some(last) = cell.last else {
+        return Learnt::Nothing;
+    };
+    if !newer.same_session || last < learn_from || matches!(cell.state, State::Away { .. } | State::Unseen) {
+        return Learnt::Nothing;
+    }
+    let gap = now.since(last).as_secs_f32();
+    let every = cell.every.as_secs_f32();
+    let body = margins.body_secs(cell.every);
+    cell.history
+        .learn(gap, every, body, margins.longest_secs(cell.every));
+    if gap - every > body {
+        Learnt::Gap
+    } else {
+        Learnt::Beat
+    }
+}
+
+fn arrived(cell: &mut Cell, now: Moment, beat: &Arrival) {
+    cell.base = now.mono;
+    cell.on_conn = if cell.conn == beat.conn { 2 } else { 1 };
+    cell.conn = beat.conn;
+}
+
+/// A box that was judged before the restart is so still; one that was not starts with a full deadline.
+fn restored(memory: &Memory, now: Moment) -> State {
+    match (memory.state, memory.away) {
+        (Liveness::Away, Some((why, until))) => State::Away {
+            why,
+            until: now.mono_of(until),
+        },
+        (Liveness::Unseen, _) => State::Unseen,
+        (Liveness::Live | Liveness::Suspect | Liveness::Away, _) => State::Live,
+        (Liveness::Dark, _) => State::Dark,
+        (Liveness::Silent, _) => State::Silent,
+    }
+}
+
+/// By the clock that never jumps where the last beat came in this process; else by the wall clock.
+fn silent_for(cell: &Cell, now: Moment) -> Duration {
+    match (cell.last, cell.last_seen) {
+        (Some(last), _) => now.mono.since(last),
+        (None, Some(seen)) => now.wall.duration_since(seen).try_into().unwrap_or_default(),
+        (None, None) => Duration::ZERO,
+    }
+}
+
+fn row(ix: BoxIx, cell: &Cell) -> Row {
+    Row {
+        ix,
+        state: cell.liveness(),
+        since: cell.since,
+        last_seen: cell.last_seen,
+        every: cell.every,
+        dark_after: cell.deadlines.dark_after,
+        duplicate: cell.identity.is_duplicate(),
+    }
+}
+
+/// The cause that members of a storm are dark by.
+pub(super) fn with_group(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Dark(_) => Verdict::Dark(Cause::Group),
+        Verdict::Silent => Verdict::Silent,
+        Verdict::Overdue(why) => Verdict::Overdue(why),
+    }
+}
