@@ -37,7 +37,7 @@ pub(super) struct Cell {
     pub(super) deadlines: Deadlines,
     pub(super) identity: Identity,
     pub(super) history: History,
-    pub(super) conn: ConnId,
+    pub(super) conn: Option<ConnId>,
     /// Beats in a row on that connection, up to 2: one that carried only one is not kept alive, and its end means nothing.
     pub(super) on_conn: u8,
     pub(super) groups: Memberships,

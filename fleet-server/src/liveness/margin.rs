@@ -105,6 +105,7 @@ impl Margins {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use proptest::prelude::*;
 
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_regularly_late_earns_seconds() {
-        let late = |n: u32| if n % 10 == 0 { 2.2 } else { 1.0 };
+        let late = |n: u32| if n.is_multiple_of(10) { 2.2 } else { 1.0 };
         let earned = dark_secs(&learnt((0..2000).map(late)));
         assert!((7.0..12.0).contains(&earned), "{earned}");
     }

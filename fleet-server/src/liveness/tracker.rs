@@ -143,7 +143,7 @@ impl Tracker {
                     Identity::restored(boot, session, seq)
                 }),
             history,
-            conn: ConnId::default(),
+            conn: None,
             on_conn: 0,
             groups,
             counts: Counts::Not,
@@ -181,7 +181,7 @@ impl Tracker {
         }
         let newer = heard?;
         let learnt = learn(cell, now.mono, newer, learn_from, &margins);
-        if learnt == Learnt::Gap || cell.every != beat.every || beat.seq % RECKON_EVERY == 0 {
+        if learnt == Learnt::Gap || cell.every != beat.every || beat.seq.is_multiple_of(RECKON_EVERY) {
             let before = (cell.counts, cell.every);
             cell.every = beat.every;
             cell.deadlines = margins.deadlines(cell.every, &cell.history);
@@ -195,7 +195,7 @@ impl Tracker {
     /// The peer closed `conn`. Believed only of a connection that was kept alive, and was the last to carry a beat.
     pub fn closed(&mut self, ix: BoxIx, conn: ConnId, now: Moment) {
         let Some(cell) = self.cell_mut(ix) else { return };
-        if cell.conn != conn || cell.on_conn < 2 || cell.every > QUICK || cell.state != State::Live {
+        if cell.conn != Some(conn) || cell.on_conn < 2 || cell.every > QUICK || cell.state != State::Live {
             return;
         }
         cell.state = State::Suspect(Suspicion {
@@ -486,8 +486,8 @@ fn learn(cell: &mut Cell, now: Mono, newer: Newer, learn_from: Mono, margins: &M
 
 fn arrived(cell: &mut Cell, now: Moment, beat: &Arrival) {
     cell.base = now.mono;
-    cell.on_conn = if cell.conn == beat.conn { 2 } else { 1 };
-    cell.conn = beat.conn;
+    cell.on_conn = if cell.conn == Some(beat.conn) { 2 } else { 1 };
+    cell.conn = Some(beat.conn);
 }
 
 /// A box that was judged before the restart is so still; one that was not starts with a full deadline.
