@@ -49,7 +49,7 @@ impl Intake {
     }
 
     /// A box was added, or its labels or witness changed.
-    pub fn upsert(&self, info: BoxInfo) {
+    pub fn upsert(&self, info: &BoxInfo) {
         let _ = info;
     }
 

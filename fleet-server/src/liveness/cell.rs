@@ -40,6 +40,8 @@ pub(super) struct Cell {
     pub(super) conn: Option<ConnId>,
     /// Beats in a row on that connection, up to 2: one that carried only one is not kept alive, and its end means nothing.
     pub(super) on_conn: u8,
+    /// Accepted in this process.
+    pub(super) beats: u64,
     pub(super) groups: Memberships,
     /// How the census counts it.
     pub(super) counts: Counts,

@@ -8,10 +8,11 @@ use protocol::names::Labels;
 use super::beat::{Arrival, Refused, WitnessAnswer};
 use super::event::{Event, Group};
 use super::margin::Margins;
+use super::record::Record;
 use super::self_doubt::{Pause, SelfDoubt, Sight};
 use super::storm::Storms;
 use super::time::{Moment, Mono};
-use super::tracker::{Memory, Row, Tracker};
+use super::tracker::{Row, Tracker};
 use super::{BoxIx, ConnId};
 use crate::settings::LivenessSettings;
 
@@ -47,7 +48,7 @@ impl Judge {
     }
 
     /// A box joins, as remembered or unseen; or its labels change.
-    pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Memory>, now: Moment) {
+    pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Record>, now: Moment) {
         self.tracker.add(ix, labels, memory, now);
     }
 
@@ -138,7 +139,7 @@ impl Judge {
     }
 
     /// What to remember of a box.
-    pub fn memory(&self, ix: BoxIx, now: Moment) -> Option<Memory> {
+    pub fn memory(&self, ix: BoxIx, now: Moment) -> Option<Record> {
         self.tracker.memory(ix, now)
     }
 }

@@ -9,6 +9,7 @@
 //! - [`history`]: what a box's own path has shown
 //! - [`margin`]: how long a silence may be, given that history
 //! - [`census`]: how many are overdue, by group and over all
+//! - [`record`]: what survives a restart
 //! - `cell`: one box: its state, and when it must be looked at
 //! - [`tracker`]: the table of boxes and their states; proposes verdicts
 //! - [`self_doubt`]: is it me?
@@ -22,13 +23,24 @@ pub mod identity;
 pub mod history;
 pub mod margin;
 pub mod census;
+pub mod record;
 mod cell;
 pub mod tracker;
 pub mod self_doubt;
 pub mod storm;
 pub mod judge;
 
-pub use crate::directory::BoxIx;
+/// A box's place in every table of this process: dense, from 0, counted up by the directory, and never given twice in a
+/// process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BoxIx(pub u32);
+
+impl BoxIx {
+    /// As an index into a table.
+    pub const fn at(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A connection that beats arrive on, counted up by the listener; never given twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -9,9 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use protocol::api::Liveness;
 use protocol::heartbeat::GoodbyeWhy;
+use protocol::limits;
 use protocol::names::Labels;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::beat::{Arrival, Refused, WitnessAnswer};
 use super::cell::{Cell, State, Suspicion};
@@ -20,6 +19,7 @@ use super::event::{Cause, Event, Transition, What};
 use super::history::History;
 use super::identity::{Identity, Newer};
 use super::margin::Margins;
+use super::record::Record;
 use super::time::{Moment, Mono};
 use super::{BoxIx, ConnId};
 
@@ -57,25 +57,6 @@ pub struct Proposal {
     pub due: Mono,
 }
 
-/// What is remembered of a box across a restart of the server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
-    /// Its state.
-    pub state: Liveness,
-    /// Since when.
-    pub since: Option<Timestamp>,
-    /// The last beat, by the server's clock.
-    pub last_seen: Option<Timestamp>,
-    /// What it promised as its interval.
-    pub every: Duration,
-    /// Boot id, session and `seq` of the last beat.
-    pub last: Option<(Uuid, Uuid, u64)>,
-    /// It said goodbye: why, and by when it is back.
-    pub away: Option<(GoodbyeWhy, Timestamp)>,
-    /// Its path's history.
-    pub history: History,
-}
-
 /// One box, as shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
@@ -93,6 +74,8 @@ pub struct Row {
     pub dark_after: Duration,
     /// Two machines speak with its identity.
     pub duplicate: bool,
+    /// Beats accepted since the server's start.
+    pub beats: u64,
 }
 
 impl Tracker {
@@ -111,7 +94,7 @@ impl Tracker {
     }
 
     /// A box joins, as remembered or unseen; or its labels change.
-    pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Memory>, now: Moment) {
+    pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Record>, now: Moment) {
         let groups = self.census.memberships(labels);
         if let Some(cell) = self.cell(ix) {
             let (was, every, old) = (cell.counts, cell.every, cell.groups);
@@ -126,7 +109,7 @@ impl Tracker {
             self.cells.resize(ix.at() + 1, None);
             self.due.resize(ix.at() + 1, Mono::NEVER);
         }
-        let every = memory.map_or(Duration::from_secs(1), |memory| memory.every);
+        let every = memory.map_or(Duration::from_secs(1), |memory| bounded(memory.every_ms));
         let history = memory.map(|memory| memory.history).filter(History::is_sound);
         let history = history.unwrap_or_default();
         self.cells[ix.at()] = Some(Cell {
@@ -144,11 +127,12 @@ impl Tracker {
                 }),
             history,
             conn: None,
+            beats: 0,
             on_conn: 0,
             groups,
             counts: Counts::Not,
         });
-        self.settle(ix, now.mono);
+        self.settle(ix);
         // Gone long before this start: not gone together with anybody now.
         if matches!(self.state(ix), Some(Liveness::Dark | Liveness::Silent)) {
             self.recount(ix, Counts::Not);
@@ -213,7 +197,7 @@ impl Tracker {
             && asked >= suspicion.since
         {
             suspicion.witness = Some((answer, now));
-            self.settle(ix, now);
+            self.settle(ix);
         }
     }
 
@@ -293,13 +277,13 @@ impl Tracker {
     }
 
     /// What to remember of a box.
-    pub fn memory(&self, ix: BoxIx, now: Moment) -> Option<Memory> {
+    pub fn memory(&self, ix: BoxIx, now: Moment) -> Option<Record> {
         let cell = self.cell(ix)?;
-        Some(Memory {
+        Some(Record {
             state: cell.liveness(),
             since: cell.since,
             last_seen: cell.last_seen,
-            every: cell.every,
+            every_ms: cell.every.as_millis() as u64,
             last: cell.identity.last(),
             away: match cell.state {
                 State::Away { why, until } => Some((why, now.wall_of(until))),
@@ -376,12 +360,12 @@ impl Tracker {
                 let until = now.mono + back_within;
                 cell.state = State::Away { why, until };
                 if matches!(was, State::Away { .. }) {
-                    self.settle(ix, now.mono);
+                    self.settle(ix);
                 } else {
                     self.changed(ix, now, from, What::Away { why, back_within });
                 }
             }
-            None if was == State::Live => self.settle(ix, now.mono),
+            None if was == State::Live => self.settle(ix),
             None => {
                 cell.state = State::Live;
                 let what = What::Live {
@@ -403,7 +387,7 @@ impl Tracker {
         if let Some(cell) = self.cell_mut(ix) {
             cell.since = Some(now.wall);
         }
-        self.settle(ix, now.mono);
+        self.settle(ix);
         self.events.push(Event::Box(Transition {
             ix,
             at: now,
@@ -414,7 +398,7 @@ impl Tracker {
     }
 
     /// After a change of state: when to look again, and how it counts.
-    fn settle(&mut self, ix: BoxIx, _now: Mono) {
+    fn settle(&mut self, ix: BoxIx) {
         let Some(cell) = self.cell(ix) else { return };
         let (due, counts) = (cell.due(), cell.counts_now());
         self.due[ix.at()] = due;
@@ -486,12 +470,13 @@ fn learn(cell: &mut Cell, now: Mono, newer: Newer, learn_from: Mono, margins: &M
 
 fn arrived(cell: &mut Cell, now: Moment, beat: &Arrival) {
     cell.base = now.mono;
+    cell.beats += 1;
     cell.on_conn = if cell.conn == Some(beat.conn) { 2 } else { 1 };
     cell.conn = Some(beat.conn);
 }
 
 /// A box that was judged before the restart is so still; one that was not starts with a full deadline.
-fn restored(memory: &Memory, now: Moment) -> State {
+fn restored(memory: &Record, now: Moment) -> State {
     match (memory.state, memory.away) {
         (Liveness::Away, Some((why, until))) => State::Away {
             why,
@@ -502,6 +487,11 @@ fn restored(memory: &Memory, now: Moment) -> State {
         (Liveness::Dark, _) => State::Dark,
         (Liveness::Silent, _) => State::Silent,
     }
+}
+
+/// What comes from a file may be out of bounds.
+fn bounded(every_ms: u64) -> Duration {
+    Duration::from_millis(every_ms).clamp(limits::INTERVAL_MIN, limits::INTERVAL_MAX)
 }
 
 /// By the clock that never jumps where the last beat came in this process; else by the wall clock.
@@ -522,6 +512,7 @@ fn row(ix: BoxIx, cell: &Cell) -> Row {
         every: cell.every,
         dark_after: cell.deadlines.dark_after,
         duplicate: cell.identity.is_duplicate(),
+        beats: cell.beats,
     }
 }
 
