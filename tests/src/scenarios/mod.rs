@@ -7,11 +7,22 @@ use crate::scenario::Scenario;
 pub mod away;
 pub mod boxes;
 pub mod dark;
+pub mod delivery;
 pub mod fleet;
 pub mod genuine;
+pub mod monitoring;
 pub mod surroundings;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [away::ALL, boxes::ALL, dark::ALL, genuine::ALL, surroundings::ALL].concat()
+    [
+        away::ALL,
+        boxes::ALL,
+        dark::ALL,
+        delivery::ALL,
+        genuine::ALL,
+        monitoring::ALL,
+        surroundings::ALL,
+    ]
+    .concat()
 }
