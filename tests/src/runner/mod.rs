@@ -97,7 +97,9 @@ fn default_jobs() -> usize {
     /// A scenario has up to three boxes, and a booted box takes seven instances (systemd 5, D-Bus, logind) of its user's.
     const INSTANCES_EACH: usize = 24;
     let instances = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok();
-    let instances = instances.and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(128);
+    let instances = instances
+        .and_then(|text| text.trim().parse::<usize>().ok())
+        .unwrap_or(128);
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     (2 * processors).min(instances / INSTANCES_EACH)
 }

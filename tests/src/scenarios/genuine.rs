@@ -51,7 +51,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("not_approved", "NeedsMachineAuth key online"),
     ("switched_off", "Stopped key offline wantrunning-false"),
     ("bad_key", "NeedsLogin no-key offline login-state"),
-    ("started_without_control", "Starting key offline"),
+    ("started_without_control", "NoState key offline login-state"),
     ("daemon_terminated", "NotFound"),
     ("daemon_killed", "ConnectionRefused"),
     ("daemon_hung", "WouldBlock"),
