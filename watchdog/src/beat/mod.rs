@@ -3,6 +3,8 @@
 //! This file is the shell: it reads the clock, the files and the signals, and drives what decides. It does not check
 //! the box and restarts nothing.
 
+pub mod plan;
+
 use std::future::Future;
 use std::time::Duration;
 
