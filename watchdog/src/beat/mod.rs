@@ -4,6 +4,8 @@
 //! the box and restarts nothing.
 
 pub mod plan;
+pub mod target;
+pub mod lane;
 
 use std::future::Future;
 use std::time::Duration;
