@@ -17,6 +17,9 @@ pub mod facts;
 #[cfg(test)]
 pub mod fake;
 pub mod manager;
+pub mod follow;
+pub mod logind;
+pub mod notify;
 
 pub use facts::{ActiveState, Job, LoadState, Stamp, UnitFacts};
 

@@ -1,0 +1,130 @@
+//! One beat to every server, for `[heartbeat] mode = "timer"`: carries the report and says when the next is due.
+//!
+//! It keeps no connection and no state. Units are not followed in this mode, and no goodbye is said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::HeaderValue;
+use jiff::Timestamp;
+use protocol::heartbeat::Paused;
+use protocol::limits;
+use protocol::report::Report;
+use uuid::Uuid;
+
+use super::BeatError;
+use super::answer::{self, Meaning};
+use super::body::Body;
+use super::lane::{Connection, Order};
+use super::sender::chain;
+use super::target::{Target, tls_config};
+use crate::clock;
+use crate::config::read_token;
+use crate::pause::{self, Pause};
+use crate::settings::Settings;
+use crate::state_dir::StateDir;
+
+/// What a timer's next beat may be late by on a healthy box, besides the checks' own time: the unit's
+/// `RandomizedDelaySec=10s` and `AccuracySec=1s`, and a busy machine.
+pub const TIMER_SPREAD: Duration = Duration::from_secs(15);
+/// All servers are asked at once, and have this long.
+const ALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Addresses tried, one after the other.
+const TRIES: u32 = 3;
+
+/// See [`super::send_once`].
+pub(super) async fn send(settings: &Settings, report: &Report, next_in: Duration) -> Result<(), BeatError> {
+    let server = settings.server.as_ref().ok_or(BeatError::NoServer)?;
+    let token = read_token(server)?;
+    let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+        .map_err(|_| BeatError::NotTaken("the token has characters that no token has".to_owned()))?;
+    authorization.set_sensitive(true);
+    let secure = server.urls.iter().any(|url| url.scheme() == "https");
+    let tls = if secure {
+        Some(tls_config(server.ca_file.as_deref())?)
+    } else {
+        None
+    };
+    let wall = clock::now().wall;
+    let mut sends = Vec::new();
+    for url in &server.urls {
+        let target = Arc::new(Target::new(url, tls.as_ref())?);
+        let boot_id = clock::boot_id().unwrap_or(Uuid::nil());
+        let mut body = Body::new(boot_id, Uuid::new_v4(), settings.run.every);
+        body.set_paused(paused(settings, wall));
+        if let Err(error) = body.set_report(Box::new(report.clone())) {
+            tracing::warn!("the report cannot be sent: {error}");
+        }
+        let every = (next_in + TIMER_SPREAD + settings.run.check_timeout).min(limits::INTERVAL_MAX);
+        let beat = Beat {
+            body,
+            every,
+            wall,
+            authorization: authorization.clone(),
+        };
+        sends.push(async move {
+            let timed = tokio::time::timeout(ALL_TIMEOUT, deliver(&target, beat)).await;
+            timed.unwrap_or_else(|_| Err(format!("{}: no answer within {ALL_TIMEOUT:?}", target.label)))
+        });
+    }
+    let failed: Vec<String> = join_all(sends)
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(BeatError::NotTaken(failed.join("; ")))
+    }
+}
+
+struct Beat {
+    body: Body,
+    every: Duration,
+    wall: Timestamp,
+    authorization: HeaderValue,
+}
+
+async fn deliver(target: &Arc<Target>, mut beat: Beat) -> Result<(), String> {
+    let mut trouble = String::new();
+    let mut report = true;
+    for turn in 0..TRIES {
+        let mut connection = match Connection::open(target, turn).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                trouble = chain(&error);
+                continue;
+            }
+        };
+        let order = Order {
+            authorization: beat.authorization.clone(),
+            body: beat.body.write(beat.wall, beat.every, report, None).json,
+        };
+        let answer = match connection.exchange(order).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                trouble = chain(&error);
+                continue;
+            }
+        };
+        let (meaning, text) = answer::read(&answer);
+        trouble = format!("{} {text}", target.label);
+        match meaning {
+            Meaning::Taken(_) => return Ok(()),
+            // A box must not go dark over a report.
+            Meaning::Invalid => report = false,
+            Meaning::Trouble => {}
+            Meaning::SlowDown(_) | Meaning::BadToken | Meaning::OldSeq | Meaning::Replaced => break,
+        }
+    }
+    Err(trouble)
+}
+
+fn paused(settings: &Settings, now: Timestamp) -> Option<Paused> {
+    match pause::read(&StateDir::new(&settings.state_dir), now) {
+        Pause::Until(paused) => Some(paused),
+        Pause::None | Pause::Unreadable(_) => None,
+    }
+}

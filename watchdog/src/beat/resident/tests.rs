@@ -1,0 +1,549 @@
+//! The loop against a server in the same process, over real loopback connections, in paused time.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use protocol::heartbeat::Heartbeat;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant as Tick;
+
+use super::*;
+use crate::config::{Surroundings, parse};
+use crate::systemd::follow::{JobKind, Seen};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the server does with a beat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Takes,
+    TakesLate(Duration),
+    RefusesReports,
+    Says(&'static str),
+    Hangs,
+    HalfAnswers,
+    Garbles,
+    Floods,
+    Closes,
+    Resets,
+}
+
+#[derive(Default)]
+struct Log {
+    taken: Vec<(Tick, Heartbeat)>,
+    received: usize,
+    open: usize,
+    most_open: usize,
+    goodbyes: Vec<GoodbyeWhy>,
+}
+
+#[derive(Clone)]
+struct Server {
+    url: String,
+    does: Arc<Mutex<Does>>,
+    /// Answers to give first, whatever it does otherwise.
+    first: Arc<Mutex<VecDeque<String>>>,
+    token: Arc<Mutex<String>>,
+    seen: Arc<Mutex<Log>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            does: Arc::new(Mutex::new(Does::Takes)),
+            first: Arc::default(),
+            token: Arc::new(Mutex::new("t0ken".to_owned())),
+            seen: Arc::default(),
+        };
+        let accepting = server.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let server = accepting.clone();
+                tokio::spawn(async move {
+                    server.count(1);
+                    server.talk(stream).await;
+                    server.count(-1);
+                });
+            }
+        });
+        server
+    }
+
+    fn count(&self, change: isize) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.open = seen.open.checked_add_signed(change).unwrap();
+        seen.most_open = seen.most_open.max(seen.open);
+    }
+
+    fn does(&self, does: Does) {
+        *self.does.lock().unwrap() = does;
+    }
+
+    fn taken(&self) -> Vec<(Tick, Heartbeat)> {
+        self.seen.lock().unwrap().taken.clone()
+    }
+
+    async fn talk(&self, mut stream: TcpStream) {
+        let mut pending = Vec::new();
+        while let Some((head, body)) = request(&mut stream, &mut pending).await {
+            self.seen.lock().unwrap().received += 1;
+            let wanted = format!("authorization: Bearer {}\r", self.token.lock().unwrap());
+            if !head.contains(&wanted) {
+                if stream
+                    .write_all(answer("401 Unauthorized", "{}").as_bytes())
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                continue;
+            }
+            let first = self.first.lock().unwrap().pop_front();
+            let does = *self.does.lock().unwrap();
+            let taken = answer("200 OK", r#"{"every_ms":1000,"want_report":false}"#);
+            let reply = match does {
+                _ if first.is_some() => first.unwrap_or_default(),
+                Does::Takes => taken,
+                Does::RefusesReports if Heartbeat::decode(&body).unwrap().report.is_some() => {
+                    answer("400 Bad Request", "{}")
+                }
+                Does::RefusesReports => taken,
+                Does::TakesLate(late) => {
+                    self.take(&body);
+                    let mut more = [0; 1];
+                    tokio::select! {
+                        () = tokio::time::sleep(late) => {}
+                        _ = stream.read(&mut more) => return,
+                    }
+                    let _ = stream.write_all(taken.as_bytes()).await;
+                    continue;
+                }
+                Does::Says(text) => text.to_owned(),
+                Does::Hangs => {
+                    // Until the other side gives up.
+                    let _ = stream.read(&mut [0; 1]).await;
+                    return;
+                }
+                Does::HalfAnswers => {
+                    let _ = stream.write_all(&taken.as_bytes()[..taken.len() - 5]).await;
+                    let _ = stream.read(&mut [0; 1]).await;
+                    return;
+                }
+                Does::Garbles => "\0\0\u{1}nonsense\r\n\r\n".repeat(50),
+                Does::Floods => answer("200 OK", &"x".repeat(1_000_000)),
+                Does::Closes => return,
+                Does::Resets => {
+                    stream.set_zero_linger().unwrap();
+                    return;
+                }
+            };
+            if reply.starts_with("HTTP/1.1 200") {
+                self.take(&body);
+            }
+            if stream.write_all(reply.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take(&self, body: &[u8]) {
+        let beat = Heartbeat::decode(body).unwrap();
+        let mut seen = self.seen.lock().unwrap();
+        seen.goodbyes
+            .extend(beat.goodbye.as_ref().map(|goodbye| goodbye.why));
+        seen.taken.push((tick(), beat));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "virtual time")]
+fn tick() -> Tick {
+    Tick::now()
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn request(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    loop {
+        if let Some(end) = pending.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&pending[..end + 2]).into_owned();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let total = end + 4 + length.unwrap().parse::<usize>().unwrap();
+            if pending.len() >= total {
+                let body = pending[end + 4..total].to_vec();
+                pending.drain(..total);
+                return Some((head, body));
+            }
+        }
+        let mut buffer = [0; 8192];
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => pending.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+struct Watchdog {
+    dir: tempfile::TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    news: mpsc::Sender<News>,
+    departures: mpsc::Sender<Departure>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Watchdog {
+    fn start(urls: &[&str], more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, "t0ken\n").unwrap();
+        Self::start_in(dir, urls, more)
+    }
+
+    fn start_in(dir: tempfile::TempDir, urls: &[&str], more: &str) -> Self {
+        let token = dir.path().join("token");
+        let config = format!(
+            "[box]\nname = \"box-1\"\n[server]\nurls = {urls:?}\ntoken_file = {token:?}\n{more}\n[gateway]\nunit = \"gateway.service\"\n"
+        );
+        let around = Surroundings {
+            hostname: "box-1".to_owned(),
+            state_directory: Some(dir.path().to_owned()),
+            credentials_directory: None,
+        };
+        let settings = parse(Path::new("test.toml"), config.as_bytes(), &around).unwrap();
+        let (mut resident, mut inbox) = Resident::new(settings, Notifier::from_env()).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (news, departures) = (inbox.tell_news.clone(), inbox.tell_departure.clone());
+        let ended = tokio::spawn(async move {
+            resident
+                .turn(&mut inbox, async {
+                    let _ = stopped.await;
+                })
+                .await;
+        });
+        Self {
+            dir,
+            stop: Some(stop),
+            news,
+            departures,
+            ended,
+        }
+    }
+
+    async fn end(mut self) {
+        drop(self.stop.take());
+        tokio::time::timeout(SECOND * 8, self.ended)
+            .await
+            .expect("shutdown is bounded")
+            .unwrap();
+    }
+}
+
+fn sleep(time: Duration) -> tokio::time::Sleep {
+    tokio::time::sleep(time)
+}
+
+fn between(taken: &[(Tick, Heartbeat)], from: Tick, to: Tick) -> usize {
+    taken.iter().filter(|(at, _)| *at >= from && *at < to).count()
+}
+
+fn seen(active: &str) -> News {
+    News::Unit {
+        unit: "gateway.service".parse().unwrap(),
+        seen: Seen {
+            active: active.to_owned(),
+            sub: "running".to_owned(),
+            result: None,
+            restarts: 0,
+        },
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_beat_a_second_on_one_connection_numbered_in_order() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "");
+    sleep(SECOND * 60 + SECOND / 2).await;
+    let taken = server.taken();
+    assert_eq!(taken.len(), 61);
+    assert_eq!(server.seen.lock().unwrap().most_open, 1);
+    for (n, (_, beat)) in taken.iter().enumerate() {
+        assert_eq!(beat.seq, n as u64 + 1);
+        assert_eq!((beat.every_ms, beat.check_every_secs), (1000, Some(120)));
+    }
+    a_box.end().await;
+}
+
+/// Each kind of trouble: neither the trouble nor its end costs more than it must.
+#[tokio::test(start_paused = true)]
+async fn no_server_blocks_the_schedule() {
+    let troubles = [
+        Does::Hangs,
+        Does::HalfAnswers,
+        Does::Garbles,
+        Does::Floods,
+        Does::Closes,
+        Does::Resets,
+        Does::TakesLate(Duration::from_millis(2500)),
+        Does::TakesLate(SECOND * 30),
+        Does::Says("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n"),
+        Does::Says("HTTP/1.1 302 Found\r\nlocation: https://elsewhere/\r\ncontent-length: 0\r\n\r\n"),
+    ];
+    for trouble in troubles {
+        let server = Server::start().await;
+        let healthy = Server::start().await;
+        let a_box = Watchdog::start(&[&server.url, &healthy.url], "");
+        sleep(SECOND * 5 + SECOND / 2).await;
+        server.does(trouble);
+        let (begin, before) = (tick(), server.seen.lock().unwrap().received);
+        sleep(SECOND * 9).await;
+        let received = server.seen.lock().unwrap().received - before;
+        assert!(received >= 9, "{trouble:?}: {received} beats in its first 9 s");
+        sleep(SECOND * 21).await;
+        server.does(Does::Takes);
+        let end = tick();
+        sleep(SECOND * 10).await;
+        let taken = server.taken();
+        let back = taken
+            .iter()
+            .map(|t| t.0)
+            .find(|at| *at > end)
+            .expect("beats again");
+        assert!(
+            back - end <= SECOND * 4,
+            "{trouble:?}: back after {:?}",
+            back - end
+        );
+        assert!(
+            between(&taken, end + SECOND * 4, end + SECOND * 10) >= 6,
+            "{trouble:?}"
+        );
+        assert!(server.seen.lock().unwrap().most_open <= LANES + 1, "{trouble:?}");
+        let mut seqs: Vec<u64> = taken.iter().map(|(_, beat)| beat.seq).collect();
+        seqs.dedup();
+        assert!(seqs.is_sorted(), "{trouble:?}: {seqs:?}");
+        // The other server did not notice.
+        let beats = between(&healthy.taken(), begin, begin + SECOND * 40);
+        assert_eq!(beats, 40, "{trouble:?}");
+        a_box.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_goes_out_once_again_when_asked_and_never_silences_the_box() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "");
+    sleep(SECOND * 3).await;
+    let report = crate::beat::body::tests::report();
+    std::fs::write(
+        a_box.dir.path().join("report.json"),
+        serde_json::to_vec(&report).unwrap(),
+    )
+    .unwrap();
+    sleep(SECOND * 5).await;
+    let carried = || {
+        server
+            .taken()
+            .iter()
+            .filter(|(_, beat)| beat.report.is_some())
+            .count()
+    };
+    assert_eq!(carried(), 1);
+    assert_eq!(server.taken().last().unwrap().1.report_id, Some(report.id));
+
+    let again = answer("200 OK", r#"{"every_ms":1000,"want_report":true}"#);
+    server.first.lock().unwrap().push_back(again);
+    sleep(SECOND * 3).await;
+    assert_eq!(carried(), 2);
+
+    let mut other = report.clone();
+    other.id = Uuid::new_v4();
+    std::fs::write(
+        a_box.dir.path().join("report.json"),
+        serde_json::to_vec(&other).unwrap(),
+    )
+    .unwrap();
+    server.does(Does::RefusesReports);
+    let begin = tick();
+    sleep(SECOND * 6).await;
+    assert_eq!(carried(), 2, "what was refused is not sent again");
+    assert!(
+        between(&server.taken(), begin, tick()) >= 5,
+        "the beats go on without it"
+    );
+    a_box.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_report_is_said_to_be_old() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "[checks]\nevery = \"10s\"");
+    sleep(SECOND * 19).await;
+    assert_eq!(server.taken().last().unwrap().1.report_stale_secs, None);
+    sleep(SECOND * 4).await;
+    let stale = server.taken().last().unwrap().1.report_stale_secs;
+    assert!(stale.is_some_and(|secs| (20..=23).contains(&secs)), "{stale:?}");
+    a_box.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_is_told_at_once_and_an_operators_stop_is_kept() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "");
+    a_box.news.send(seen("active")).await.unwrap();
+    sleep(SECOND * 3 + SECOND / 2).await;
+    let at = tick();
+    a_box.news.send(seen("failed")).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    let (when, beat) = server.taken().last().unwrap().clone();
+    assert!(when - at < Duration::from_millis(50));
+    assert_eq!(beat.units[0].active.as_str(), "failed");
+    assert!(!beat.units[0].stopped_by_operator);
+
+    a_box.news.send(seen("active")).await.unwrap();
+    let unit = || "gateway.service".parse().unwrap();
+    let stop = News::JobNew {
+        unit: unit(),
+        id: 1,
+        kind: Some(JobKind::Stop),
+    };
+    a_box.news.send(stop).await.unwrap();
+    a_box.news.send(seen("failed")).await.unwrap();
+    sleep(SECOND * 2).await;
+    assert!(server.taken().last().unwrap().1.units[0].stopped_by_operator);
+    let stops = files::read_stops(a_box.dir.path()).unwrap();
+    assert_eq!(stops.len(), 1);
+    a_box.news.send(seen("active")).await.unwrap();
+    sleep(SECOND * 2).await;
+    assert_eq!(files::read_stops(a_box.dir.path()).unwrap(), []);
+    a_box.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_is_said_before_the_machine_goes_and_taken_back_when_it_stays() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "[heartbeat]\nback_within = \"5m\"");
+    sleep(SECOND * 3 + SECOND / 2).await;
+    let (said, heard) = oneshot::channel();
+    let going = Departure::Going {
+        why: GoodbyeWhy::Reboot,
+        said,
+    };
+    let asked = tick();
+    a_box.departures.send(going).await.unwrap();
+    let _ = heard.await;
+    assert!(
+        tick() - asked < SECOND,
+        "logind's lock is held {:?}",
+        tick() - asked
+    );
+    let beat = server.taken().last().unwrap().1.clone();
+    assert_eq!(
+        beat.goodbye,
+        Some(Goodbye {
+            why: GoodbyeWhy::Reboot,
+            back_within_secs: 300
+        })
+    );
+    let before = server.taken().len();
+    sleep(SECOND * 5).await;
+    assert_eq!(
+        server.taken().len(),
+        before,
+        "a beat after the goodbye would take it back"
+    );
+    a_box.departures.send(Departure::Staying).await.unwrap();
+    sleep(SECOND * 3).await;
+    let taken = server.taken();
+    assert!(taken.len() >= before + 3 && taken.last().unwrap().1.goodbye.is_none());
+    a_box.end().await;
+    assert_eq!(
+        server.seen.lock().unwrap().goodbyes.len(),
+        2,
+        "SIGTERM said one, too"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_holds_the_shutdown_three_seconds_at_most() {
+    let (hanging, fine) = (Server::start().await, Server::start().await);
+    let a_box = Watchdog::start(&[&hanging.url, &fine.url], "");
+    sleep(SECOND * 3).await;
+    hanging.does(Does::Hangs);
+    let (said, heard) = oneshot::channel();
+    let asked = tick();
+    a_box
+        .departures
+        .send(Departure::Going {
+            why: GoodbyeWhy::Poweroff,
+            said,
+        })
+        .await
+        .unwrap();
+    let _ = heard.await;
+    assert!(tick() - asked <= GOODBYE_MAX + SECOND / 10);
+    assert_eq!(fine.seen.lock().unwrap().goodbyes, [GoodbyeWhy::Poweroff]);
+    a_box.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_token_is_taken_up_and_a_wrong_one_beats_slowly() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "");
+    sleep(SECOND * 3).await;
+    "n3w".clone_into(&mut server.token.lock().unwrap());
+    let before = server.seen.lock().unwrap().received;
+    sleep(SECOND * 120).await;
+    let slow = server.seen.lock().unwrap().received - before;
+    assert!((3..=6).contains(&slow), "{slow} beats in two minutes");
+    std::fs::write(a_box.dir.path().join("token"), "n3w\n").unwrap();
+    let begin = tick();
+    sleep(SECOND * 60).await;
+    assert!(
+        between(&server.taken(), begin, tick()) >= 29,
+        "rotated within half a minute"
+    );
+    a_box.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_box_enrolled_later_needs_no_restart() {
+    let server = Server::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let a_box = Watchdog::start_in(dir, &[&server.url], "");
+    sleep(SECOND * 30).await;
+    assert_eq!(server.seen.lock().unwrap().received, 0);
+    std::fs::write(a_box.dir.path().join("token"), "t0ken\n").unwrap();
+    sleep(SECOND * 10).await;
+    assert!(server.taken().len() >= 5);
+    a_box.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_knows_a_newer_beat_gets_a_new_session() {
+    let server = Server::start().await;
+    let a_box = Watchdog::start(&[&server.url], "");
+    sleep(SECOND * 3).await;
+    let old = server.taken().last().unwrap().1.session;
+    let newer = r#"{"type":"/problems/old-seq","title":"Old","status":409}"#;
+    server
+        .first
+        .lock()
+        .unwrap()
+        .push_back(answer("409 Conflict", newer));
+    sleep(SECOND * 3).await;
+    let (_, beat) = server.taken().last().unwrap().clone();
+    assert_ne!(beat.session, old);
+    assert!(beat.seq <= 3, "{}", beat.seq);
+    a_box.end().await;
+}
