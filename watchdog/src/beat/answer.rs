@@ -37,13 +37,13 @@ pub enum Meaning {
 /// The meaning, and a sentence for the log (empty when taken).
 pub fn read(answer: &Answer) -> (Meaning, String) {
     match answer.status {
-        200 => match serde_json::from_slice(&answer.body) {
-            Ok(taken) => (Meaning::Taken(taken), String::new()),
-            Err(_) => {
-                let text = "answers 200, but not as a fleet server does; check the URL, and whether a portal stands between";
-                (Meaning::Trouble, text.to_owned())
+        200 => {
+            if let Ok(taken) = serde_json::from_slice(&answer.body) {
+                return (Meaning::Taken(taken), String::new());
             }
-        },
+            let text = "answers 200, but not as a fleet server does; check the URL, and whether a portal stands between";
+            (Meaning::Trouble, text.to_owned())
+        }
         401 | 403 => {
             let text = "does not know this box's token; enrol the box, or write a new token (`fleetctl box rotate`) into the token file";
             (Meaning::BadToken, format!("{text}{}", detail(answer)))

@@ -35,9 +35,9 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// What to send.
 #[derive(Debug)]
 pub struct Order {
-    /// `Bearer …`, marked sensitive.
-    pub authorization: HeaderValue,
-    /// The beat.
+    /// `Bearer …`, marked sensitive; none for an enrolment.
+    pub authorization: Option<HeaderValue>,
+    /// JSON.
     pub body: Bytes,
 }
 
@@ -327,7 +327,9 @@ fn request(target: &Target, order: Order) -> Request<Full<Bytes>> {
     *request.uri_mut() = target.path.clone();
     let headers = request.headers_mut();
     headers.insert(HOST, target.host.clone());
-    headers.insert(AUTHORIZATION, order.authorization);
+    if let Some(authorization) = order.authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(
         USER_AGENT,

@@ -18,7 +18,7 @@ use super::answer::{self, Meaning};
 use super::body::Body;
 use super::lane::{Connection, Order};
 use super::sender::chain;
-use super::target::{Target, tls_config};
+use super::target::{HEARTBEAT, Target, tls_config};
 use crate::clock;
 use crate::config::read_token;
 use crate::pause::{self, Pause};
@@ -49,7 +49,7 @@ pub(super) async fn send(settings: &Settings, report: &Report, next_in: Duration
     let wall = clock::now().wall;
     let mut sends = Vec::new();
     for url in &server.urls {
-        let target = Arc::new(Target::new(url, tls.as_ref())?);
+        let target = Arc::new(Target::new(url, HEARTBEAT, tls.as_ref())?);
         let boot_id = clock::boot_id().unwrap_or(Uuid::nil());
         let mut body = Body::new(boot_id, Uuid::new_v4(), settings.run.every);
         body.set_paused(paused(settings, wall));
@@ -99,7 +99,7 @@ async fn deliver(target: &Arc<Target>, mut beat: Beat) -> Result<(), String> {
             }
         };
         let order = Order {
-            authorization: beat.authorization.clone(),
+            authorization: Some(beat.authorization.clone()),
             body: beat.body.write(beat.wall, beat.every, report, None).json,
         };
         let answer = match connection.exchange(order).await {

@@ -23,7 +23,7 @@ use super::files::{self, Brought, Files};
 use super::lane::LaneEvent;
 use super::plan::LANES;
 use super::sender::{Ask, Sender, Supply, chain};
-use super::target::{Target, tls_config};
+use super::target::{HEARTBEAT, Target, tls_config};
 use super::units::Units;
 use super::voice::Voice;
 use crate::clock;
@@ -127,7 +127,7 @@ impl Resident {
         let seed = session.as_u64_pair().0;
         let mut senders = Vec::new();
         for (number, url) in server.urls.iter().enumerate() {
-            let target = Target::new(url, tls.as_ref())?;
+            let target = Target::new(url, HEARTBEAT, tls.as_ref())?;
             let seed = seed.wrapping_add(number as u64);
             senders.push(Sender::new(number, target, now, every, seed, tell_lane.clone()));
         }

@@ -222,7 +222,7 @@ impl Sender {
         running.carries = written.carries;
         self.newest_seq = written.seq;
         let order = Order {
-            authorization,
+            authorization: Some(authorization),
             body: written.json,
         };
         if running.orders.try_send(order).is_err() {

@@ -26,13 +26,16 @@ const ADDRESSES: usize = 8;
 /// TLS sessions kept to resume, for one server.
 const SESSIONS: usize = 4;
 
+/// Where beats go.
+pub const HEARTBEAT: &str = "/v1/heartbeat";
+
 type Lookup = watch::Receiver<Option<Result<Vec<SocketAddr>, String>>>;
 
 /// One server.
 pub struct Target {
     /// As configured, without user and password: for people.
     pub label: Arc<str>,
-    /// `/v1/heartbeat` under the URL's own path.
+    /// The endpoint under the URL's own path.
     pub path: Uri,
     /// `Host:`.
     pub host: HeaderValue,
@@ -82,8 +85,8 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// `url` with `/v1/heartbeat` under it. `tls` is needed for `https`.
-    pub fn new(url: &Url, tls: Option<&Arc<ClientConfig>>) -> Result<Self, TargetError> {
+    /// `url` with `endpoint` (`/v1/…`) under it. `tls` is needed for `https`.
+    pub fn new(url: &Url, endpoint: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Self, TargetError> {
         let bad = |problem| TargetError::Url {
             url: url.to_string(),
             problem,
@@ -97,7 +100,7 @@ impl Target {
             Some(port) => format!("{name}:{port}"),
             None => name.to_string(),
         };
-        let path = format!("{}/v1/heartbeat", url.path().trim_end_matches('/'));
+        let path = format!("{}{endpoint}", url.path().trim_end_matches('/'));
         let tls = match (url.scheme(), tls) {
             ("https", Some(config)) => {
                 let server = ServerName::try_from(name.to_string().trim_matches(['[', ']']).to_owned());
@@ -294,7 +297,12 @@ mod tests {
 
     #[test]
     fn the_path_stands_under_the_urls_own() {
-        let target = Target::new(&"http://user:pw@127.0.0.1:8470/fleet/".parse().unwrap(), None).unwrap();
+        let target = Target::new(
+            &"http://user:pw@127.0.0.1:8470/fleet/".parse().unwrap(),
+            HEARTBEAT,
+            None,
+        )
+        .unwrap();
         assert_eq!(target.path, "/fleet/v1/heartbeat");
         assert_eq!(target.host, "127.0.0.1:8470");
         assert_eq!(&*target.label, "http://127.0.0.1:8470/fleet");

@@ -133,7 +133,7 @@ fn server_url(item: &Item<'_>) -> Option<Url> {
 }
 
 /// Loopback, private networks, and the addresses and names of a tailnet.
-fn is_private(url: &Url) -> bool {
+pub fn is_private(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => private_ip(IpAddr::V4(ip)),
         Some(Host::Ipv6(ip)) => private_ip(IpAddr::V6(ip)),

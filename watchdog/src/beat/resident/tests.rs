@@ -108,11 +108,10 @@ impl Server {
             let taken = answer("200 OK", r#"{"every_ms":1000,"want_report":false}"#);
             let reply = match does {
                 _ if first.is_some() => first.unwrap_or_default(),
-                Does::Takes => taken,
                 Does::RefusesReports if Heartbeat::decode(&body).unwrap().report.is_some() => {
                     answer("400 Bad Request", "{}")
                 }
-                Does::RefusesReports => taken,
+                Does::Takes | Does::RefusesReports => taken,
                 Does::TakesLate(late) => {
                     self.take(&body);
                     let mut more = [0; 1];
