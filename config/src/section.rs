@@ -72,6 +72,7 @@ impl<'a> Section<'a> {
     }
 
     /// The table `key` in this one.
+    #[must_use]
     pub fn section(&self, key: &'static str) -> Section<'a> {
         match self.item(key) {
             Some(item) => item.section().unwrap_or_else(|| self.absent(key)),

@@ -30,6 +30,12 @@ pub fn now() -> Moment {
     }
 }
 
+/// The runtime's own clock, for waiting: it stands still in tests.
+#[expect(clippy::disallowed_methods, reason = "this is the shell that reads the clock")]
+pub fn ticks() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 fn read(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)

@@ -259,3 +259,17 @@ pub struct TailscaleSettings {
     /// This check's time-out.
     pub timeout: Duration,
 }
+
+impl TailscaleSettings {
+    /// What an empty `[tailscale]` table means.
+    pub fn with_defaults(timeout: Duration) -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            socket: PathBuf::from("/run/tailscale/tailscaled.sock"),
+            key_warning: 14 * DAY,
+            key_failing: 2 * DAY,
+            restart: None,
+            timeout,
+        }
+    }
+}

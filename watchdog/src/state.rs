@@ -214,6 +214,46 @@ impl State {
         self.noted.remove(key);
     }
 
+    /// What came of the restart that was asked for at `at`.
+    pub fn finish(
+        &mut self,
+        unit: &UnitName,
+        at: Timestamp,
+        outcome: Outcome,
+        why: KnownWhy,
+        summary: &str,
+        evidence: Option<String>,
+    ) {
+        let row = RemedyReport {
+            at,
+            unit: unit.clone(),
+            outcome,
+            why: why.into(),
+            summary: sentence(summary),
+            evidence,
+        };
+        let asked = self
+            .remedies
+            .iter_mut()
+            .rev()
+            .find(|r| r.unit == *unit && r.at == at);
+        match asked {
+            Some(before) => {
+                let evidence = before.evidence.take();
+                *before = row;
+                before.evidence = before.evidence.take().or(evidence);
+            }
+            None => self.log(row),
+        }
+    }
+
+    /// Takes back the newest row about `unit`: what it says did not happen.
+    pub fn forget(&mut self, unit: &UnitName) {
+        if let Some(at) = self.remedies.iter().rposition(|r| r.unit == *unit) {
+            self.remedies.remove(at);
+        }
+    }
+
     /// Adds a row to what was done. When there are too many, hold-backs go first: they are the least that happened.
     pub fn log(&mut self, mut row: RemedyReport) {
         row.summary = sentence(&row.summary);

@@ -276,12 +276,11 @@ fn command(item: &Item<'_>) -> Option<Vec<String>> {
 pub(super) fn tailscale(section: Section<'_>, timeout: Duration) -> CheckSettings<TailscaleSettings> {
     let enabled = section.boolean("enabled", true);
     let there = section.is_there();
+    let default = TailscaleSettings::with_defaults(timeout);
     let settings = TailscaleSettings {
-        socket: section
-            .path("socket")
-            .unwrap_or_else(|| PathBuf::from("/run/tailscale/tailscaled.sock")),
-        key_warning: section.duration("key_warning", 14 * DAY, Duration::ZERO..=365 * DAY),
-        key_failing: section.duration("key_failing", 2 * DAY, Duration::ZERO..=365 * DAY),
+        socket: section.path("socket").unwrap_or(default.socket),
+        key_warning: section.duration("key_warning", default.key_warning, Duration::ZERO..=365 * DAY),
+        key_failing: section.duration("key_failing", default.key_failing, Duration::ZERO..=365 * DAY),
         restart: optional_policy(&section),
         timeout: section.duration("timeout", timeout, timeouts()),
     };

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use fleet_config::problem::{ConfigError, Problem};
 use fleet_config::{file, scalar, section};
-pub use server::is_private;
+pub use server::{BadUrl, is_private, server_url};
 pub use token::{TokenError, read_token};
 
 use crate::settings::Settings;

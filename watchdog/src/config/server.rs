@@ -87,7 +87,7 @@ pub(super) fn server(section: Section<'_>, credentials: Option<&Path>) -> Option
         ));
         return None;
     }
-    let urls: Vec<Url> = entries.iter().filter_map(server_url).collect();
+    let urls: Vec<Url> = entries.iter().filter_map(listed_url).collect();
     let default =
         || credentials.map_or_else(|| PathBuf::from("/etc/fleet-watchdog/token"), |d| d.join("token"));
     (urls.len() == entries.len()).then(|| ServerSettings {
@@ -97,36 +97,54 @@ pub(super) fn server(section: Section<'_>, credentials: Option<&Path>) -> Option
     })
 }
 
-fn server_url(item: &Item<'_>) -> Option<Url> {
-    let text = item.text()?;
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(err) => {
-            item.wrong(format!(
-                "is no URL ({err}); write it like \"https://fleet.example.net\""
-            ));
-            return None;
-        }
-    };
+/// `text` as the address of a server; the error says what would be right, and repeats nothing.
+pub fn server_url(text: &str) -> Result<Url, BadUrl> {
+    let url = Url::parse(text).map_err(BadUrl::Syntax)?;
     if !url.username().is_empty() || url.password().is_some() {
-        item.wrong_and_secret("must not carry a user or password; the box's token belongs in token_file");
-        return None;
+        return Err(BadUrl::Credentials);
     }
     if url.query().is_some() || url.fragment().is_some() {
-        item.wrong_and_secret(
-            "must end with its host or path, without \"?…\" or \"#…\"; a token belongs in token_file",
-        );
-        return None;
+        return Err(BadUrl::Query);
     }
     match url.scheme() {
-        "https" => Some(url),
-        "http" if is_private(&url) => Some(url),
-        "http" => {
-            item.wrong("would send the box's token in the clear; write https://, or the server's address inside a tunnel");
+        "https" => Ok(url),
+        "http" if is_private(&url) => Ok(url),
+        "http" => Err(BadUrl::Clear),
+        scheme => Err(BadUrl::Scheme(scheme.to_owned())),
+    }
+}
+
+/// Why a text is no server's address.
+#[derive(Debug, thiserror::Error)]
+pub enum BadUrl {
+    /// Not a URL.
+    #[error("is no URL ({0}); write it like \"https://fleet.example.net\"")]
+    Syntax(url::ParseError),
+    /// With a user or password in it.
+    #[error("must not carry a user or password; the box's token belongs in token_file")]
+    Credentials,
+    /// With a query or fragment.
+    #[error("must end with its host or path, without \"?…\" or \"#…\"; a token belongs in token_file")]
+    Query,
+    /// Unencrypted over a public network.
+    #[error(
+        "would send the box's token in the clear; write https://, or the server's address inside a tunnel"
+    )]
+    Clear,
+    /// Neither https nor http.
+    #[error("has the scheme {0:?}; it must be https://")]
+    Scheme(String),
+}
+
+fn listed_url(item: &Item<'_>) -> Option<Url> {
+    match server_url(item.text()?) {
+        Ok(url) => Some(url),
+        Err(err @ (BadUrl::Credentials | BadUrl::Query)) => {
+            item.wrong_and_secret(err.to_string());
             None
         }
-        scheme => {
-            item.wrong(format!("has the scheme {scheme:?}; it must be https://"));
+        Err(err @ (BadUrl::Syntax(_) | BadUrl::Clear | BadUrl::Scheme(_))) => {
+            item.wrong(err.to_string());
             None
         }
     }
