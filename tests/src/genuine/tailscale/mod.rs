@@ -2,7 +2,7 @@
 //!
 //! [`build::prepare`] gives the programs' directory (for [`crate::scenario::Need::Tailscale`]). A scenario then does:
 //!
-//! ```ignore
+//! ```text
 //! let programs = resource(Need::Tailscale)?;
 //! let plane = ControlPlane::start(lab, &programs, Policy::default())?;
 //! let made = lab.boot(boxed::with_tailscale(BoxSpec::new("box-1"), &programs))?;
