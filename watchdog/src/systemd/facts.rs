@@ -46,8 +46,10 @@ pub struct UnitFacts {
     pub invocation: String,
     /// `Restart=`: `no`, `always`, `on-failure`, …
     pub restart: String,
-    /// `RestartSec=`.
+    /// `RestartSec=`, or the longer one that `RestartSteps=` has come to.
     pub restart_delay: Duration,
+    /// Whether systemd stops restarting it after too many starts (`StartLimitIntervalSec=`, `StartLimitBurst=`).
+    pub start_limited: bool,
     /// `RestartPreventExitStatus=`, the statuses of it.
     pub restart_prevent: Vec<i32>,
     /// `TimeoutStartSec=`; none: infinite.
@@ -76,7 +78,7 @@ pub struct UnitFacts {
     pub status_text: String,
     /// Why it was not loaded, or not started for a condition; empty: neither.
     pub load_error: String,
-    /// Whether its `Condition…=` lines held at the last start.
+    /// Whether its `Condition…=` lines held at the last start (or were not looked at yet).
     pub conditions_held: bool,
 }
 

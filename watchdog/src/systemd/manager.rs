@@ -298,7 +298,11 @@ fn facts_of(mut properties: Properties) -> (UnitFacts, Option<(u32, String)>) {
         state_change: stamp(p, "StateChangeTimestamp"),
         invocation: take::<Vec<u8>>(p, "InvocationID").map_or_else(String::new, |id| hex(&id)),
         restart: text(p, "Restart"),
-        restart_delay: micros(finite(p, "RestartUSec")).unwrap_or_default(),
+        restart_delay: micros(finite(p, "RestartUSec"))
+            .max(micros(finite(p, "RestartUSecNext")))
+            .unwrap_or_default(),
+        start_limited: finite(p, "StartLimitIntervalUSec").is_some_and(|span| span > 0)
+            && take(p, "StartLimitBurst").is_some_and(|burst: u32| burst > 0),
         restart_prevent: prevent.map(|(statuses, _)| statuses).unwrap_or_default(),
         timeout_start: micros(finite(p, "TimeoutStartUSec")),
         timeout_stop: micros(finite(p, "TimeoutStopUSec")),
@@ -316,7 +320,7 @@ fn facts_of(mut properties: Properties) -> (UnitFacts, Option<(u32, String)>) {
         control_group: text(p, "ControlGroup"),
         status_text: text(p, "StatusText"),
         load_error: load_error.unwrap_or_default(),
-        conditions_held: take(p, "ConditionResult").unwrap_or(true),
+        conditions_held: take(p, "ConditionResult").unwrap_or(true) || stamp(p, "ConditionTimestamp").never(),
     };
     (facts, job.map(|(id, path)| (id, path.to_string())))
 }

@@ -6,11 +6,12 @@
 //! A gateway that an operator stopped must never be restarted, and looks much like one that crashed (a genuine Hermes
 //! ends as `failed`, status 1, on `systemctl stop`). It counts as stopped when one of these is seen:
 //! 1. The resident part saw the stop job, and the unit was not started since.
-//! 2. systemd would have restarted it had it gone by itself, and did not: `Restart=always` in `failed` or `inactive`
-//!    (or `on-failure` in `failed`), the start limit not hit, its status not one that forbids a restart. Only a stop
-//!    job takes away a pending automatic restart.
-//! 3. The unit ceased to be active BEFORE its main process ended: that is the order of a stop job (and of systemd's own
-//!    watchdog, time-outs and memory limit, which the result names). A process that dies by itself ends first.
+//! 2. The unit ceased to be active BEFORE its main process ended: that is the order of a stop job (and of systemd's own
+//!    watchdog and memory limit, which the result names). A process that dies by itself ends first.
+//! 3. systemd would have restarted it had it gone by itself, and did not: `Restart=always` in `failed` or `inactive`
+//!    (or `on-failure` in `failed`), its status not one that forbids a restart. Only a stop job takes away a pending
+//!    automatic restart. The other reason is the start limit, where the unit has one: systemd 252 leaves the result as
+//!    it was (`exit-code`), so it is told by time: the limit is noticed when the automatic restart is due, no earlier.
 //! 4. An earlier run of this boot saw it active, and now systemd knows of no start at all: a stopped unit that nothing
 //!    refers to is forgotten; a failed one is not.
 //!
@@ -242,7 +243,12 @@ fn down(unit: &UnitName, facts: &UnitFacts, moment: &Moment) -> Answer {
 /// Down, and nobody stopped it.
 fn not_running(unit: &UnitName, facts: &UnitFacts) -> Answer {
     if facts.active == ActiveState::Failed {
-        let text = format!("{unit} has failed ({})", ending(facts));
+        let limit = if facts.restart != "no" && limit_hit(facts) {
+            "; systemd has given up restarting it (start limit)"
+        } else {
+            ""
+        };
+        let text = format!("{unit} has failed ({}){limit}", ending(facts));
         return Answer::new(Status::Failing, KnownWhy::UnitFailed, text);
     }
     let conditions = if facts.conditions_held {
@@ -281,23 +287,35 @@ fn stopped(facts: &UnitFacts, moment: &Moment) -> Option<String> {
     ) {
         return None;
     }
-    let failed = facts.active == ActiveState::Failed;
-    if facts.restart == "always" || (facts.restart == "on-failure" && failed) {
-        return Some(format!(
-            "{}, and systemd did not restart it although Restart={}",
-            ending(facts),
-            facts.restart
-        ));
-    }
     let left_first = !facts.active_exit.never()
         && facts.active_exit >= facts.inactive_exit
         && facts.main_exit.monotonic_us > facts.active_exit.monotonic_us;
-    (left_first && !matches!(facts.result.as_str(), "watchdog" | "oom-kill")).then(|| {
-        format!(
+    if left_first && !matches!(facts.result.as_str(), "watchdog" | "oom-kill") {
+        return Some(format!(
             "{}, and it was being stopped before its process ended",
             ending(facts)
+        ));
+    }
+    let would_restart =
+        facts.restart == "always" || (facts.restart == "on-failure" && facts.active == ActiveState::Failed);
+    (would_restart && !limit_hit(facts)).then(|| {
+        format!(
+            "{}, and systemd did not restart it although Restart={}",
+            ending(facts),
+            facts.restart
         )
     })
+}
+
+/// Whether systemd has given up: it says so, or it went down when its automatic restart was due.
+fn limit_hit(facts: &UnitFacts) -> bool {
+    let waited = Duration::from_micros(
+        facts
+            .inactive_enter
+            .monotonic_us
+            .saturating_sub(facts.main_exit.monotonic_us),
+    );
+    facts.result == "start-limit-hit" || (facts.start_limited && waited >= facts.restart_delay)
 }
 
 /// How the last run ended: `exit-code, status 1`.

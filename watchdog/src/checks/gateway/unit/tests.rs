@@ -253,6 +253,39 @@ fn a_fall_is_failing_and_may_be_mended() {
     assert_eq!(word(&limit), (Status::Failing, KnownWhy::UnitFailed, false));
 }
 
+/// As systemd 252 leaves a unit whose automatic restarts are used up: the result is that of the last crash.
+#[test]
+fn a_used_up_start_limit_is_told_from_a_stop_by_time() {
+    let went_down = |after_exit: u64, restart: &str| UnitFacts {
+        start_limited: true,
+        restart: restart.into(),
+        main_exit: ago(40),
+        active_exit: ago(39),
+        inactive_enter: ago(40 - after_exit),
+        inactive_exit: ago(50),
+        ..stopped_genuine()
+    };
+    for restart in ["always", "on-failure"] {
+        let limit = went_down(5, restart);
+        assert_eq!(
+            word(&limit),
+            (Status::Failing, KnownWhy::UnitFailed, false),
+            "{restart}"
+        );
+        assert!(settled(&limit, &moment()).summary.contains("start limit"));
+        assert_eq!(
+            word(&went_down(4, restart)).1,
+            KnownWhy::OperatorStopped,
+            "{restart}: stopped while it waited for its automatic restart"
+        );
+        let unlimited = UnitFacts {
+            start_limited: false,
+            ..went_down(5, restart)
+        };
+        assert_eq!(word(&unlimited).1, KnownWhy::OperatorStopped, "{restart}");
+    }
+}
+
 #[test]
 fn a_fatal_configuration_is_failing_and_left_alone() {
     for (status, prevent) in [(78, vec![78]), (78, vec![]), (3, vec![3])] {
