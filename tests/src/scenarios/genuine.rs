@@ -6,8 +6,10 @@ use serde_json::Value;
 use crate::clock::{self, secs};
 use crate::genuine::fastclock;
 use crate::genuine::hermes;
-use crate::genuine::tailscale::LocalApi;
+use crate::genuine::tailscale::boxed;
+use crate::genuine::tailscale::hosted::Daemon;
 use crate::genuine::tailscale::rows::{ROWS, Rig, Row};
+use crate::genuine::tailscale::{ControlPlane, LocalApi, Policy, Status};
 use crate::lab::{BoxSpec, Lab};
 use crate::runner::needs::resource;
 use crate::scenario::{Need, Scenario};
@@ -17,8 +19,14 @@ pub const ALL: &[Scenario] = &[
     Scenario::new(
         "genuine::tailscale_rows",
         &[Need::Root, Need::Tailscale],
-        90,
+        60,
         tailscale_rows,
+    ),
+    Scenario::new(
+        "genuine::tailscale_on_the_host",
+        &[Need::Root, Need::Tailscale],
+        5,
+        tailscale_on_the_host,
     ),
     Scenario::new(
         "genuine::hermes_hangs_and_loops",
@@ -29,7 +37,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new(
         "genuine::hermes_on_a_fast_clock",
         &[Need::Root, Need::Hermes, Need::FastClock],
-        30,
+        50,
         hermes_on_a_fast_clock,
     ),
 ];
@@ -77,6 +85,19 @@ fn tailscale_rows(lab: &Lab) -> Result<()> {
         settled.with_context(|| format!("it says {last:?}"))?;
     }
     Ok(())
+}
+
+/// For what a fleet server asks its own tailscaled.
+fn tailscale_on_the_host(lab: &Lab) -> Result<()> {
+    let programs = resource(Need::Tailscale)?;
+    let plane = ControlPlane::start(lab, &programs, &Policy::default())?;
+    let made = lab.boot(boxed::with_tailscale(BoxSpec::new("box-1"), &programs))?;
+    boxed::join(&made, &plane, "any")?;
+    let daemon = Daemon::start(lab, &programs, "server")?;
+    daemon.join(&plane, "any", "server")?;
+    daemon.local_api().wait_for("up", secs(20), Status::is_up)?;
+    let line = || daemon.command(&["ping", "--c=1", "--timeout=2s", "box-1"]);
+    clock::wait_for("a ping through the tunnel", secs(20), || line().ok()).map(|said| lab.say(&said))
 }
 
 fn answer_of(api: &LocalApi) -> String {
@@ -130,11 +151,13 @@ fn hermes_hangs_and_loops(lab: &Lab) -> Result<()> {
         "healthy after the crash loop, s",
         format!("{:.1}", start.elapsed().as_secs_f64()),
     );
-    lab.say(&made.run_ok(&format!(
-        "ls -la {0} {0}/state {0}/cron; cat {0}/state/gateway.heartbeat; systemctl cat {1}",
-        hermes::HOME,
-        hermes::UNIT
-    ))?);
+    hermes::command(&made, "backup --quick")?.ok()?;
+    made.run_ok(&format!(
+        "test -s {}/state-snapshots/*/manifest.json",
+        hermes::HOME
+    ))?;
+    hermes::admin_command(&made, "gateway restart --system")?.ok()?;
+    hermes::wait_healthy(&made)?;
     hermes::hang(&made)?;
     assert_eq!(made.unit(hermes::UNIT, "SubState")?, "running");
     hermes::take_flag_away(&made)?;
