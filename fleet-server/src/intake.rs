@@ -1,35 +1,118 @@
 //! The door between ingest and judgement: a beat goes in, its answer comes out at once; what it brought (report, units)
-//! goes to the sweep through a bounded queue.
+//! waits, bounded, for the next turn of the sweep.
 //!
-//! It parses nothing (ingest did) and decides nothing (liveness does).
+//! It parses nothing (ingest did) and decides nothing (liveness does). Nothing is lost when the waiting room is full:
+//! what a box says stays unheard until its next beat says it again, and a report is asked for again.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use protocol::heartbeat::Heartbeat;
-use protocol::names::{BoxName, Labels};
+use protocol::report::Report;
+use uuid::Uuid;
 
-use crate::liveness::beat::{Accepted, Refused};
-use crate::liveness::time::Mono;
+use crate::incident::facts::{BoxInfo as Info, WitnessWord, Word};
+use crate::incident::ledger::Ledger;
+use crate::liveness::beat::{Accepted, Arrival, Refused};
+use crate::liveness::judge::Judge;
+use crate::liveness::time::{Moment, Mono};
 use crate::liveness::{BoxIx, ConnId};
 
-/// What the judging side needs to know of a box.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BoxInfo {
-    /// Its place in the tables.
-    pub ix: BoxIx,
-    /// Its name.
-    pub name: BoxName,
-    /// Labels that the operator set (they win over those of its reports).
-    pub labels: Labels,
-    /// `host:port` that a TCP witness may ask, declared by an operator.
-    pub witness_tcp: Option<String>,
-}
+pub use crate::incident::facts::BoxInfo;
+
+/// Reports that wait for the sweep; at most some 24 KiB each.
+const REPORTS: usize = 4096;
+/// Boxes with something new to say that wait for the sweep.
+const WORDS: usize = 65_536;
+/// A clock that is off by more than this …
+const CLOCK_OFF_MS: i64 = 60_000;
+/// … in so many beats in a row is off; …
+const CLOCK_OFF_BEATS: u8 = 10;
+/// … by less than this it is right again.
+const CLOCK_RIGHT_MS: i64 = 30_000;
 
 /// Where ingest puts what arrives. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Intake {}
+pub struct Intake {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What ingest, the sweep and readers share. Each lock is held for microseconds, and no two at once.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    judge: Mutex<Judge>,
+    ledger: Mutex<Ledger>,
+    inbox: Mutex<Inbox>,
+    desks: Mutex<Vec<Desk>>,
+    turn: Mutex<Turn>,
+}
+
+/// What waits for the sweep.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) words: Vec<(BoxIx, Word)>,
+    pub(crate) reports: Vec<(BoxIx, Arc<Report>, Timestamp)>,
+    pub(crate) removed: Vec<BoxIx>,
+    pub(crate) receivers: BTreeMap<String, Option<String>>,
+    pub(crate) witnesses: Vec<WitnessReply>,
+}
+
+/// A witness's answer to a question of `asked`.
+#[derive(Debug, Clone)]
+pub(crate) struct WitnessReply {
+    pub(crate) ix: BoxIx,
+    pub(crate) asked: Mono,
+    pub(crate) word: WitnessWord,
+}
+
+/// How the sweep fares.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turn {
+    pub(crate) last: Option<Mono>,
+    pub(crate) turns: u64,
+    pub(crate) ready: bool,
+    pub(crate) unsaved: usize,
+    pub(crate) store_error: Option<String>,
+}
+
+/// What of a box was passed on already.
+#[derive(Debug, Clone, Default)]
+struct Desk {
+    said: u64,
+    report: Option<Uuid>,
+    skew_ms: Option<i64>,
+    off_beats: u8,
+    clock_off: bool,
+}
 
 impl Intake {
-    /// A heartbeat that was authenticated as `ix`'s and decoded. `at` and `received` are its arrival, stamped before decoding.
+    /// Over what the sweep restored.
+    pub(crate) fn new(judge: Judge, ledger: Ledger) -> Self {
+        let mut desks = Vec::new();
+        for facts in ledger.all_facts() {
+            let at = facts.info.ix.at();
+            if desks.len() <= at {
+                desks.resize(at + 1, Desk::default());
+            }
+            desks[at].report = facts.report.as_ref().map(|(report, _)| report.id);
+        }
+        let shared = Shared {
+            judge: Mutex::new(judge),
+            ledger: Mutex::new(ledger),
+            inbox: Mutex::default(),
+            desks: Mutex::new(desks),
+            turn: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A heartbeat that was authenticated as `ix`'s and decoded. `at` and `received` are its arrival, stamped before
+    /// decoding.
     pub fn beat(
         &self,
         ix: BoxIx,
@@ -38,28 +121,164 @@ impl Intake {
         received: Timestamp,
         beat: Heartbeat,
     ) -> Result<Accepted, Refused> {
-        let _ = (ix, conn, at, received, beat);
-        Err(Refused::Removed)
+        let now = Moment {
+            mono: at,
+            wall: received,
+        };
+        self.shared.judge().beat(ix, now, &arrival(conn, &beat))?;
+        let mut desks = lock(&self.shared.desks);
+        if desks.len() <= ix.at() {
+            desks.resize(ix.at() + 1, Desk::default());
+        }
+        let desk = &mut desks[ix.at()];
+        let clock_off_ms = desk.clock(beat.sent_at, received);
+        let newest = beat.report_id.or(beat.report.as_ref().map(|report| report.id));
+        let lacks = newest.is_some() && newest != desk.report;
+        // The word first: a report that comes with "older than two periods" is newer than that.
+        let said = said(&beat, clock_off_ms.is_some());
+        if said != desk.said && self.pass_on(ix, word(&beat, clock_off_ms)) {
+            desk.said = said;
+        }
+        let report = beat.report.filter(|report| Some(report.id) != desk.report);
+        let taken = report.and_then(|report| self.hand_over(ix, *report, received));
+        desk.report = taken.or(desk.report);
+        Ok(Accepted {
+            want_report: lacks && taken.is_none(),
+        })
     }
 
     /// The peer closed (or reset) a connection that beats of `ix` arrived on. Not to be called for connections that
     /// the server itself closes.
-    pub fn closed(&self, ix: BoxIx, conn: ConnId, at: Mono) {
-        let _ = (ix, conn, at);
+    pub fn closed(&self, ix: BoxIx, conn: ConnId, at: Mono, wall: Timestamp) {
+        self.shared.judge().closed(ix, conn, Moment { mono: at, wall });
     }
 
     /// A box was added, or its labels or witness changed.
-    pub fn upsert(&self, info: &BoxInfo) {
-        let _ = info;
+    pub fn upsert(&self, info: &Info, at: Mono, wall: Timestamp) {
+        let now = Moment { mono: at, wall };
+        self.shared.judge().add(info.ix, &info.labels, None, now);
+        self.shared.ledger().add(info.clone(), None);
     }
 
     /// A box was removed or its last token revoked: nothing is expected of it any more, its incidents end.
     pub fn remove(&self, ix: BoxIx) {
-        let _ = ix;
+        self.shared.judge().remove(ix);
+        self.shared.inbox().removed.push(ix);
     }
 
     /// A receiver's worker says that it fails (`Some(error)`) or works again (`None`).
     pub fn receiver(&self, name: &str, failing: Option<String>) {
-        let _ = (name, failing);
+        self.shared.inbox().receivers.insert(name.to_owned(), failing);
     }
+
+    /// What the box's clock is ahead, milliseconds, by its last beat.
+    pub(crate) fn clock_skew_ms(&self, ix: BoxIx) -> Option<i64> {
+        lock(&self.shared.desks).get(ix.at())?.skew_ms
+    }
+
+    fn pass_on(&self, ix: BoxIx, word: Word) -> bool {
+        let mut inbox = self.shared.inbox();
+        let room = inbox.words.len() < WORDS;
+        if room {
+            inbox.words.push((ix, word));
+        }
+        room
+    }
+
+    /// The report's id, if it was taken.
+    fn hand_over(&self, ix: BoxIx, report: Report, received: Timestamp) -> Option<Uuid> {
+        let mut inbox = self.shared.inbox();
+        let id = report.id;
+        (inbox.reports.len() < REPORTS).then(|| {
+            inbox.reports.push((ix, Arc::new(report), received));
+            id
+        })
+    }
+}
+
+impl Shared {
+    pub(crate) fn judge(&self) -> MutexGuard<'_, Judge> {
+        lock(&self.judge)
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        lock(&self.inbox)
+    }
+
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Turn> {
+        lock(&self.turn)
+    }
+}
+
+impl Desk {
+    /// What the clock is off by, if it has been off for a while.
+    fn clock(&mut self, sent: Timestamp, received: Timestamp) -> Option<i64> {
+        let skew = i64::try_from(sent.duration_since(received).as_millis()).unwrap_or(i64::MAX);
+        self.skew_ms = Some(skew);
+        let off = skew.saturating_abs();
+        if off > CLOCK_OFF_MS {
+            self.off_beats = self.off_beats.saturating_add(1);
+            self.clock_off |= self.off_beats >= CLOCK_OFF_BEATS;
+        } else {
+            self.off_beats = 0;
+            self.clock_off &= off > CLOCK_RIGHT_MS;
+        }
+        self.clock_off.then_some(skew)
+    }
+}
+
+/// A poisoned lock means that a thread panicked in the middle of arithmetic; what it left is still the best there is.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn arrival(conn: ConnId, beat: &Heartbeat) -> Arrival {
+    Arrival {
+        conn,
+        session: beat.session,
+        boot_id: beat.boot_id,
+        seq: beat.seq,
+        every: Duration::from_millis(beat.every_ms),
+        goodbye: beat
+            .goodbye
+            .as_ref()
+            .map(|goodbye| (goodbye.why, Duration::from_secs(goodbye.back_within_secs))),
+    }
+}
+
+fn word(beat: &Heartbeat, clock_off_ms: Option<i64>) -> Word {
+    Word {
+        units: beat.units.clone(),
+        paused: beat.paused.clone(),
+        report_stale_secs: beat.report_stale_secs,
+        check_every: beat.check_every_secs.map(Duration::from_secs),
+        clock_off_ms,
+    }
+}
+
+/// A figure that changes when there is something new to pass on, and not with every beat.
+fn said(beat: &Heartbeat, clock_off: bool) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for unit in &beat.units {
+        (unit.name.as_str(), unit.active.as_str(), unit.sub.as_str()).hash(&mut hasher);
+        (
+            unit.result.as_ref().map(protocol::names::Word::as_str),
+            unit.restarts,
+        )
+            .hash(&mut hasher);
+        unit.stopped_by_operator.hash(&mut hasher);
+    }
+    let paused = beat.paused.as_ref().map(|paused| (paused.until, &paused.reason));
+    (
+        paused,
+        beat.report_stale_secs.is_some(),
+        beat.check_every_secs,
+        clock_off,
+    )
+        .hash(&mut hasher);
+    hasher.finish()
 }

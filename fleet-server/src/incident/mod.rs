@@ -1,3 +1,25 @@
-//! Pure: what is wrong, opened once and resolved once.
+//! Pure: what is wrong, opened once and resolved once. No clock, no store, no receiver: what happened goes in, changes
+//! come out, and the shell commits them.
+//!
+//! In the data's order:
+//! - [`change`]: a change of one incident, as it is committed
+//! - [`facts`]: what is known of a box, to judge and to tell
+//! - [`severity`]: how loud each kind is
+//! - [`text`]: sentences and figures for the person who is woken
+//! - [`ledger`]: the open incidents: one for each kind, box and subject
+//! - `gone`: boxes that went, alone or together
+//! - `checks`: what reports say
+//! - `units`: what beats say of gateway units between two reports
+//! - `others`: checks that stopped, clocks, receivers
 
 pub mod change;
+pub mod facts;
+pub mod severity;
+pub mod text;
+pub mod ledger;
+mod gone;
+mod checks;
+mod units;
+mod others;
+
+pub use gone::{group_of, subject_of};

@@ -69,6 +69,12 @@ impl Identity {
         self.duplicate
     }
 
+    /// Two machines were speaking before a restart of the server.
+    pub fn restore_duplicate(&mut self, now: Mono) {
+        self.duplicate = true;
+        self.returned_at = now;
+    }
+
     /// Judges one arrival. `silent`: the current speaker has been silent for longer than a box may be.
     pub fn hear(&mut self, now: Mono, beat: &Arrival, silent: bool) -> Result<Newer, Refused> {
         let speaker = Speaker {

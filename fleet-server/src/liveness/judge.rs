@@ -58,6 +58,11 @@ impl Judge {
         self.storms.restore(group, storm.members, storm.peak, now);
     }
 
+    /// Two machines spoke with the box's identity before the start.
+    pub fn restore_duplicate(&mut self, ix: BoxIx, now: Mono) {
+        self.tracker.restore_duplicate(ix, now);
+    }
+
     /// Nothing is expected of the box any more.
     pub fn remove(&mut self, ix: BoxIx) {
         self.tracker.remove(ix);

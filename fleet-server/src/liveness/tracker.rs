@@ -139,6 +139,14 @@ impl Tracker {
         }
     }
 
+    /// Two machines spoke with the box's identity before the start.
+    pub fn restore_duplicate(&mut self, ix: BoxIx, now: Mono) {
+        if let Some(cell) = self.cell_mut(ix) {
+            cell.identity.restore_duplicate(now);
+            self.duplicates.push(ix);
+        }
+    }
+
     /// Nothing is expected of the box any more.
     pub fn remove(&mut self, ix: BoxIx) {
         self.recount(ix, Counts::Not);

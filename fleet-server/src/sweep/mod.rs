@@ -1,3 +1,365 @@
 //! The shell that ticks: drains what ingest brought, asks the pure parts, commits what they decided, wakes notify.
+//!
+//! It decides nothing itself. A turn never waits: the store is written in the background, one commit at a time, in
+//! order; while it fails, what was decided waits here, and is tried again. When [`UNSAVED_MAX`] changes wait, nobody is
+//! judged until some are written: so nothing that was decided is ever lost, and nothing grows without bound.
 
 pub mod keep;
+pub mod view;
+mod restore;
+mod saves;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future};
+use protocol::api::Liveness;
+use protocol::names::BoxName;
+use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
+
+use self::keep::Keep;
+use self::saves::Saves;
+use self::view::View;
+use crate::clock::Clock;
+use crate::incident::change::Change;
+use crate::incident::facts::{BoxInfo, WitnessWord};
+use crate::intake::{Inbox, Intake, WitnessReply};
+use crate::liveness::BoxIx;
+use crate::liveness::event::{Event, What};
+use crate::liveness::self_doubt::TICK;
+use crate::liveness::time::Moment;
+use crate::notify::outbox::OutboxRow;
+use crate::settings::Settings;
+use crate::store::{Loaded, StoreError};
+use crate::witness::tcp;
+
+/// Changes decided and not yet written: beyond that nobody is judged.
+const UNSAVED_MAX: usize = 50_000;
+/// Changes in one commit.
+const COMMIT_MAX: usize = 1000;
+/// Between two attempts to write while the store fails.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Questions to witnesses under way. When more boxes are suspect at once it is no single box's matter.
+const QUESTIONS: usize = 256;
+/// Receivers are told of changes through rows; this makes them.
+pub type Plan = Box<dyn FnMut(&[Change]) -> Vec<OutboxRow> + Send>;
+/// Told after each commit, so that workers need not wait for their next look.
+pub type Wake = Box<dyn Fn() + Send>;
+
+/// The shell. Built by [`new`](Sweep::new), driven by [`run`](Sweep::run).
+pub struct Sweep<K> {
+    intake: Intake,
+    clock: Clock,
+    keep: Arc<K>,
+    plan: Plan,
+    wake: Wake,
+    /// Decided and not yet written, oldest first.
+    unsaved: VecDeque<(Change, Vec<OutboxRow>)>,
+    retry_after: Duration,
+    saves: Saves,
+    questions: Arc<Semaphore>,
+}
+
+impl<K: Keep> Sweep<K> {
+    /// From what the store holds. `boxes`: all of them, with their places. `plan` makes the outbox rows of changes, `wake`
+    /// wakes the workers.
+    pub fn new(
+        settings: &Settings,
+        boxes: Vec<BoxInfo>,
+        loaded: Loaded,
+        keep: Arc<K>,
+        clock: Clock,
+        (plan, wake): (Plan, Wake),
+    ) -> Self {
+        let now = moment(&clock);
+        let (judge, ledger) = restore::restore(settings, boxes, loaded, now);
+        let saves = Saves::new(now.mono);
+        let mut sweep = Self {
+            intake: Intake::new(judge, ledger),
+            clock,
+            keep,
+            plan,
+            wake,
+            unsaved: VecDeque::new(),
+            retry_after: RETRY.0,
+            saves,
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+        };
+        let receivers: Vec<String> = settings
+            .receivers
+            .iter()
+            .map(|receiver| receiver.name.to_string())
+            .collect();
+        let mut changes = sweep.intake.shared.ledger().forget_removed(now);
+        let gone = sweep.intake.shared.ledger().known_receivers(&receivers, now);
+        changes.extend(gone);
+        sweep.decided(changes);
+        sweep
+    }
+
+    /// Where ingest puts what arrives.
+    pub fn intake(&self) -> Intake {
+        self.intake.clone()
+    }
+
+    /// What the page, the API and /metrics read.
+    pub fn view(&self) -> View {
+        View::new(self.intake.clone())
+    }
+
+    /// Turns every [`TICK`] until `shutdown`; then writes what is left, once.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(shutdown);
+        let mut commit = Writing::default();
+        let mut save = Writing::default();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = ticks.tick() => self.turn(),
+                done = commit.done() => self.committed(&mut commit, done),
+                done = save.done() => self.saves.saved(done),
+            }
+            self.start_commit(&mut commit);
+            self.start_save(&mut save);
+        }
+        self.last_words(commit).await;
+    }
+
+    /// One turn: everything that arrived, then time itself.
+    fn turn(&mut self) {
+        let now = moment(&self.clock);
+        if self.unsaved.len() < UNSAVED_MAX {
+            let mut changes = self.drain(now);
+            let events = {
+                let mut judge = self.intake.shared.judge();
+                judge.tick(now);
+                judge.take_events()
+            };
+            for event in &events {
+                changes.extend(self.intake.shared.ledger().liveness(event));
+                self.follow_up(event, now);
+            }
+            changes.extend(self.intake.shared.ledger().tick(now));
+            self.decided(changes);
+        }
+        let ready = self.intake.shared.judge().ready(now.mono);
+        let mut turn = self.intake.shared.turn();
+        turn.last = Some(now.mono);
+        turn.turns += 1;
+        turn.ready = ready;
+        turn.unsaved = self.unsaved.len();
+    }
+
+    fn drain(&mut self, now: Moment) -> Vec<Change> {
+        let Inbox {
+            words,
+            reports,
+            removed,
+            receivers,
+            witnesses,
+        } = std::mem::take(&mut *self.intake.shared.inbox());
+        for reply in witnesses {
+            let mut judge = self.intake.shared.judge();
+            judge.witness(reply.ix, reply.asked, now.mono, reply.word.answer);
+            drop(judge);
+            self.intake.shared.ledger().witness(reply.ix, reply.word);
+        }
+        let mut ledger = self.intake.shared.ledger();
+        let mut changes = Vec::new();
+        for (ix, word) in words {
+            changes.extend(ledger.word(ix, word, now));
+        }
+        for (ix, report, received) in reports {
+            self.saves.report(ix);
+            changes.extend(ledger.report(ix, &report, received, now));
+        }
+        for ix in removed {
+            changes.extend(ledger.remove(ix, now));
+        }
+        for (name, failing) in receivers {
+            changes.extend(ledger.receiver(&name, failing.as_deref(), now));
+        }
+        changes
+    }
+
+    fn decided(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            log(&change);
+            let rows = (self.plan)(std::slice::from_ref(&change));
+            self.unsaved.push_back((change, rows));
+        }
+    }
+
+    fn follow_up(&mut self, event: &Event, now: Moment) {
+        let Event::Box(change) = event else { return };
+        match change.what {
+            What::Suspect { .. } => self.ask_witness(change.ix, now),
+            What::Away { .. } => self.saves.at_once(change.ix, true),
+            What::Dark { .. } | What::Silent { .. } | What::Overdue { .. } => {
+                self.saves.at_once(change.ix, false);
+            }
+            What::Live { .. } if change.from != Liveness::Suspect => self.saves.at_once(change.ix, false),
+            What::Live { .. } => {}
+        }
+    }
+
+    fn ask_witness(&self, ix: BoxIx, now: Moment) {
+        let ledger = self.intake.shared.ledger();
+        let Some(asked) = ledger.facts(ix).and_then(|facts| facts.info.witness_tcp.clone()) else {
+            return;
+        };
+        drop(ledger);
+        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
+            return;
+        };
+        let (shared, clock) = (Arc::clone(&self.intake.shared), self.clock.clone());
+        tokio::spawn(async move {
+            let (answer, detail) = tcp::ask(&asked).await;
+            let word = WitnessWord {
+                asked,
+                answer,
+                detail,
+                at: clock.wall(),
+            };
+            let asked = now.mono;
+            shared.inbox().witnesses.push(WitnessReply { ix, asked, word });
+            drop(permit);
+        });
+    }
+
+    fn start_commit(&mut self, commit: &mut Writing) {
+        if commit.is_under_way() || self.unsaved.is_empty() {
+            return;
+        }
+        let failing = self.intake.shared.turn().store_error.is_some();
+        let delay = if failing { self.retry_after } else { Duration::ZERO };
+        let batch: Vec<_> = self.unsaved.iter().take(COMMIT_MAX).cloned().collect();
+        let count = batch.len();
+        let (changes, rows): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let rows = rows.into_iter().flatten().collect();
+        let keep = Arc::clone(&self.keep);
+        commit.begin(count, async move {
+            tokio::time::sleep(delay).await;
+            keep.commit(changes, rows).await
+        });
+    }
+
+    fn committed(&mut self, commit: &mut Writing, done: Result<(), StoreError>) {
+        let mut turn = self.intake.shared.turn();
+        match done {
+            Ok(()) => {
+                self.unsaved.drain(..commit.count);
+                self.retry_after = RETRY.0;
+                if turn.store_error.take().is_some() {
+                    tracing::info!(
+                        "the store can be written again; what was decided meanwhile is written now"
+                    );
+                }
+                (self.wake)();
+            }
+            Err(err) => {
+                let text = err.to_string();
+                self.retry_after = (self.retry_after * 2).min(RETRY.1);
+                if turn.store_error.as_ref() != Some(&text) {
+                    tracing::error!(error = %text, unsaved = self.unsaved.len(), "changes cannot be written; trying again");
+                }
+                turn.store_error = Some(text);
+            }
+        }
+        turn.unsaved = self.unsaved.len();
+    }
+
+    fn start_save(&mut self, save: &mut Writing) {
+        if save.is_under_way() {
+            return;
+        }
+        let now = moment(&self.clock);
+        if let Some((memories, reports, sync)) = self.saves.due(&self.intake.shared, now) {
+            let keep = Arc::clone(&self.keep);
+            save.begin(memories.len(), async move {
+                keep.remember(memories, reports, sync).await
+            });
+        }
+    }
+
+    /// At shutdown: waits for the commit under way, writes the rest, remembers everybody.
+    async fn last_words(mut self, mut commit: Writing) {
+        if commit.is_under_way() {
+            let done = commit.done().await;
+            self.committed(&mut commit, done);
+        }
+        while !self.unsaved.is_empty() && self.intake.shared.turn().store_error.is_none() {
+            self.start_commit(&mut commit);
+            let done = commit.done().await;
+            self.committed(&mut commit, done);
+        }
+        self.saves.everybody();
+        let due = self.saves.due(&self.intake.shared, moment(&self.clock));
+        if let Some((memories, reports, _)) = due
+            && let Err(err) = self.keep.remember(memories, reports, true).await
+        {
+            tracing::warn!(error = %err, "what is known of boxes was not written at shutdown");
+        }
+        if !self.unsaved.is_empty() {
+            tracing::error!(
+                lost = self.unsaved.len(),
+                "changes could not be written before the end"
+            );
+        }
+    }
+}
+
+/// Something being written, or nothing.
+#[derive(Default)]
+struct Writing {
+    under_way: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    count: usize,
+}
+
+impl Writing {
+    fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    fn begin(&mut self, count: usize, write: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        self.count = count;
+        self.under_way = Some(write.boxed());
+    }
+
+    /// Ends when the writing does; never, if there is none.
+    async fn done(&mut self) -> Result<(), StoreError> {
+        match &mut self.under_way {
+            Some(write) => {
+                let done = write.await;
+                self.under_way = None;
+                done
+            }
+            None => future::pending().await,
+        }
+    }
+}
+
+fn moment(clock: &Clock) -> Moment {
+    Moment {
+        mono: clock.mono(),
+        wall: clock.wall(),
+    }
+}
+
+fn log(change: &Change) {
+    if change.notify {
+        let incident = &change.incident;
+        tracing::info!(
+            id = incident.id, kind = %incident.kind, severity = %incident.severity, event = %change.event,
+            box = incident.box_name.as_ref().map(BoxName::as_str), "{}", incident.summary
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

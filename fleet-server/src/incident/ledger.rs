@@ -1,0 +1,320 @@
+//! The open incidents: at most one for each kind, box and subject. Opens, updates and resolves them, and numbers them.
+//!
+//! What happened comes in through the other files of this module; this one only keeps the books. It routes nothing and
+//! writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use protocol::incident::{EventKind, Incident, Kind, Severity, TimelineEntry};
+use protocol::names::{BoxName, Labels};
+use protocol::report::Report;
+use url::Url;
+
+use super::change::Change;
+use super::facts::{BoxInfo, Facts};
+use super::gone::group_labels;
+use super::severity::louder;
+use super::text::{Details, bounded, runbook};
+use crate::liveness::BoxIx;
+use crate::liveness::time::Moment;
+
+/// What an incident is about. Two of the same are one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// What is wrong.
+    pub kind: Kind,
+    /// With which box.
+    pub about: Option<BoxIx>,
+    /// With which thing of it (unit), or which group or receiver; empty: with it as a whole.
+    pub subject: String,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    next_id: i64,
+    link: Option<Url>,
+    open: BTreeMap<Key, Open>,
+    pub(super) boxes: Vec<Option<Facts>>,
+    /// Boxes that are told of with their group, by the group's subject.
+    pub(super) storms: BTreeMap<String, BTreeSet<BoxIx>>,
+    /// Boxes with a unit that is not plainly well.
+    pub(super) watching: BTreeSet<BoxIx>,
+    /// Where the round over all boxes stands.
+    pub(super) round: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Open {
+    incident: Incident,
+    revision: u32,
+}
+
+/// What is to be said of an incident.
+#[derive(Debug, Clone)]
+pub(super) struct Say {
+    pub(super) severity: Severity,
+    pub(super) summary: String,
+    pub(super) details: Details,
+}
+
+/// Who hears of a change of an open incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Receivers.
+    Receivers,
+    /// Its timeline only.
+    Timeline,
+    /// Nobody, until something else is told: a figure moved.
+    Nobody,
+}
+
+impl Ledger {
+    /// Empty books; the next incident's number is `next_id`. `link`: how people reach the server.
+    pub fn new(next_id: i64, link: Option<Url>) -> Self {
+        Self {
+            next_id,
+            link,
+            ..Self::default()
+        }
+    }
+
+    /// A box joins, or its labels change. `report`: its newest one, from the store.
+    pub fn add(&mut self, info: BoxInfo, report: Option<(Arc<Report>, Timestamp)>) {
+        let at = info.ix.at();
+        if self.boxes.len() <= at {
+            self.boxes.resize(at + 1, None);
+        }
+        match &mut self.boxes[at] {
+            Some(facts) => facts.info = info,
+            slot => *slot = Some(Facts::new(info, report)),
+        }
+    }
+
+    /// An incident that was open when the server ended. One about a box that is no more is resolved by the next
+    /// [`forget_removed`](Self::forget_removed).
+    pub fn restore(&mut self, incident: Incident, revision: u32) -> Key {
+        let about = incident.box_name.as_ref().map(|name| self.ix_of(name));
+        let subject = incident
+            .details
+            .get("subject")
+            .and_then(|subject| subject.as_str());
+        let key = Key {
+            kind: incident.kind,
+            about: about.map(|ix| ix.unwrap_or(BoxIx(u32::MAX))),
+            subject: subject.unwrap_or_default().to_owned(),
+        };
+        if let Some(facts) = key.about.and_then(|ix| self.facts_mut(ix)) {
+            facts.open += 1;
+        }
+        self.next_id = self.next_id.max(incident.id + 1);
+        self.open.insert(key.clone(), Open { incident, revision });
+        key
+    }
+
+    /// Ends what is open about boxes that were removed while the server was down.
+    pub fn forget_removed(&mut self, now: Moment) -> Vec<Change> {
+        self.resolve_about(BoxIx(u32::MAX), now)
+    }
+
+    /// Nothing is expected of the box any more: what is open about it ends.
+    pub fn remove(&mut self, ix: BoxIx, now: Moment) -> Vec<Change> {
+        let changes = self.resolve_about(ix, now);
+        if let Some(slot) = self.boxes.get_mut(ix.at()) {
+            *slot = None;
+        }
+        self.watching.remove(&ix);
+        for members in self.storms.values_mut() {
+            members.remove(&ix);
+        }
+        changes
+    }
+
+    /// What is known of a box.
+    pub fn facts(&self, ix: BoxIx) -> Option<&Facts> {
+        self.boxes.get(ix.at())?.as_ref()
+    }
+
+    /// All boxes of which something is known.
+    pub fn all_facts(&self) -> impl Iterator<Item = &Facts> {
+        self.boxes.iter().flatten()
+    }
+
+    /// The open incidents.
+    pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.open.values().map(|open| &open.incident)
+    }
+
+    pub(super) fn facts_mut(&mut self, ix: BoxIx) -> Option<&mut Facts> {
+        self.boxes.get_mut(ix.at())?.as_mut()
+    }
+
+    pub(super) fn is_open(&self, key: &Key) -> bool {
+        self.open.contains_key(key)
+    }
+
+    pub(super) fn incident(&self, key: &Key) -> Option<&Incident> {
+        self.open.get(key).map(|open| &open.incident)
+    }
+
+    pub(super) fn keys_about(&self, ix: BoxIx) -> Vec<Key> {
+        let about = |key: &&Key| key.about == Some(ix);
+        self.open.keys().filter(about).cloned().collect()
+    }
+
+    pub(super) fn keys_of(&self, kind: Kind) -> Vec<Key> {
+        self.open.keys().filter(|key| key.kind == kind).cloned().collect()
+    }
+
+    /// Opens the incident, or says something new of the open one. Louder is always told to receivers.
+    pub(super) fn say(&mut self, key: Key, say: Say, tell: Tell, now: Moment) -> Option<Change> {
+        if !self.is_open(&key) {
+            return Some(self.open(key, say, now));
+        }
+        let open = self.open.get_mut(&key)?;
+        let severity = louder(open.incident.severity, say.severity);
+        let louder = severity != open.incident.severity;
+        let kept = kept(&open.incident.details);
+        open.incident.severity = severity;
+        open.incident.summary = bounded(say.summary);
+        open.incident.details = kept.into_iter().chain(say.details).collect();
+        match tell {
+            Tell::Nobody if !louder => None,
+            Tell::Nobody | Tell::Timeline | Tell::Receivers => {
+                let notify = louder || tell == Tell::Receivers;
+                let text = open.incident.summary.clone();
+                Some(open.change(EventKind::Updated, notify, text, now.wall))
+            }
+        }
+    }
+
+    /// A line for the open incident's history, and a figure for its details.
+    pub(super) fn note(
+        &mut self,
+        key: &Key,
+        text: String,
+        figure: Option<(&str, serde_json::Value)>,
+        tell: Tell,
+        now: Moment,
+    ) -> Option<Change> {
+        let open = self.open.get_mut(key)?;
+        if let Some((name, value)) = figure {
+            open.incident.details.insert(name.to_owned(), value);
+        }
+        match tell {
+            Tell::Nobody => None,
+            Tell::Timeline => Some(open.change(EventKind::Updated, false, bounded(text), now.wall)),
+            Tell::Receivers => {
+                open.incident.summary = bounded(text.clone());
+                Some(open.change(EventKind::Updated, true, bounded(text), now.wall))
+            }
+        }
+    }
+
+    /// Ends the incident, if it is open.
+    pub(super) fn resolve(&mut self, key: &Key, summary: String, now: Moment) -> Option<Change> {
+        let mut open = self.open.remove(key)?;
+        if let Some(facts) = key.about.and_then(|ix| self.facts_mut(ix)) {
+            facts.open = facts.open.saturating_sub(1);
+        }
+        open.incident.resolved_at = Some(now.wall);
+        open.incident.summary = bounded(summary);
+        let text = open.incident.summary.clone();
+        Some(open.change(EventKind::Resolved, true, text, now.wall))
+    }
+
+    pub(super) fn name(&self, ix: BoxIx) -> String {
+        self.facts(ix)
+            .map_or_else(|| format!("box {}", ix.0), |facts| facts.info.name.to_string())
+    }
+
+    fn open(&mut self, key: Key, say: Say, now: Moment) -> Change {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut details = say.details;
+        details.insert("runbook".into(), runbook(key.kind).into());
+        if !key.subject.is_empty() {
+            details.insert("subject".into(), key.subject.clone().into());
+        }
+        if let Some(link) = self.link(id) {
+            details.insert("link".into(), link.into());
+        }
+        let facts = key.about.and_then(|ix| self.facts_mut(ix));
+        let (box_name, labels) = match facts {
+            Some(facts) => {
+                facts.open += 1;
+                (Some(facts.info.name.clone()), facts.info.labels.clone())
+            }
+            None if key.kind == Kind::SiteDark => (None, group_labels(&key.subject)),
+            None => (None, Labels::default()),
+        };
+        let incident = Incident {
+            id,
+            kind: key.kind,
+            severity: say.severity,
+            box_name,
+            labels,
+            opened_at: now.wall,
+            resolved_at: None,
+            summary: bounded(say.summary),
+            details,
+        };
+        let mut open = Open {
+            incident,
+            revision: 0,
+        };
+        let text = open.incident.summary.clone();
+        let change = open.change(EventKind::Opened, true, text, now.wall);
+        self.open.insert(key, open);
+        change
+    }
+
+    fn link(&self, id: i64) -> Option<String> {
+        let link = self.link.as_ref()?.join(&format!("v1/incidents/{id}")).ok()?;
+        Some(link.to_string())
+    }
+
+    fn resolve_about(&mut self, ix: BoxIx, now: Moment) -> Vec<Change> {
+        let keys = self.keys_about(ix);
+        let name = self.name(ix);
+        keys.iter()
+            .filter_map(|key| self.resolve(key, format!("{name} was removed"), now))
+            .collect()
+    }
+
+    fn ix_of(&self, name: &BoxName) -> Option<BoxIx> {
+        self.all_facts()
+            .find(|facts| facts.info.name == *name)
+            .map(|facts| facts.info.ix)
+    }
+}
+
+impl Open {
+    fn change(&mut self, event: EventKind, notify: bool, text: String, at: Timestamp) -> Change {
+        self.revision += u32::from(notify);
+        Change {
+            event,
+            notify,
+            incident: self.incident.clone(),
+            revision: self.revision,
+            entry: TimelineEntry {
+                at,
+                event: event.to_string(),
+                text,
+            },
+            at,
+        }
+    }
+}
+
+/// Details that outlive what is newly said.
+fn kept(details: &Details) -> Details {
+    const KEPT: [&str; 4] = ["runbook", "subject", "link", "last_remedy"];
+    details
+        .iter()
+        .filter(|(name, _)| KEPT.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

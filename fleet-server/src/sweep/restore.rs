@@ -1,0 +1,150 @@
+//! What the server starts from: liveness and books as the store remembers them.
+//!
+//! Where the two disagree (a crash came between a verdict and its memory), the incidents are right: they were written
+//! with their notifications. A box remembered as dark without an incident that says so is judged again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use protocol::api::Liveness;
+use protocol::incident::{Incident, Kind};
+
+use crate::incident::facts::BoxInfo;
+use crate::incident::group_of;
+use crate::incident::ledger::{Key, Ledger};
+use crate::liveness::event::Group;
+use crate::liveness::history::History;
+use crate::liveness::judge::{Judge, OpenStorm};
+use crate::liveness::record::Record;
+use crate::liveness::time::Moment;
+use crate::settings::Settings;
+use crate::store::{BoxId, Loaded};
+
+/// By this label boxes are grouped.
+const GROUP_LABELS: [&str; 1] = ["site"];
+
+/// Judge and books, as before the restart.
+pub(super) fn restore(
+    settings: &Settings,
+    boxes: Vec<BoxInfo>,
+    loaded: Loaded,
+    now: Moment,
+) -> (Judge, Ledger) {
+    let mut ledger = Ledger::new(loaded.next_incident_id, settings.public_url.clone());
+    let mut reports: HashMap<BoxId, (Arc<_>, Timestamp)> = loaded
+        .reports
+        .into_iter()
+        .map(|stored| (stored.id, (Arc::new(stored.report), stored.received_at)))
+        .collect();
+    for info in &boxes {
+        ledger.add(info.clone(), reports.remove(&info.id));
+    }
+    let open: Vec<(Key, Incident)> = loaded
+        .incidents
+        .into_iter()
+        .map(|stored| {
+            (
+                ledger.restore(stored.incident.clone(), stored.revision),
+                stored.incident,
+            )
+        })
+        .collect();
+    let blind = open.iter().any(|(key, _)| key.kind == Kind::ServerBlind);
+    let labels = GROUP_LABELS.map(ToOwned::to_owned);
+    let mut judge = Judge::new(&settings.liveness, &labels, now.mono, blind);
+
+    let records = loaded
+        .memories
+        .into_iter()
+        .map(|memory| (memory.id, memory.record));
+    let mut records: HashMap<BoxId, Record> = records.collect();
+    let mut storms = storms(&open);
+    for info in boxes {
+        let record = reconciled(&info, records.remove(&info.id), &open, &mut storms);
+        judge.add(info.ix, &info.labels, record.as_ref(), now);
+        if let Some(record) = &record {
+            ledger.restore_state(info.ix, judge.row(info.ix).map_or(record.state, |row| row.state));
+        }
+        if open
+            .iter()
+            .any(|(key, _)| key.kind == Kind::DuplicateIdentity && key.about == Some(info.ix))
+        {
+            judge.restore_duplicate(info.ix, now.mono);
+        }
+    }
+    for (subject, storm) in storms {
+        ledger.restore_storm(&subject, storm.members.clone());
+        judge.restore_storm(storm, now.mono);
+    }
+    (judge, ledger)
+}
+
+fn storms(open: &[(Key, Incident)]) -> BTreeMap<String, OpenStorm> {
+    open.iter()
+        .filter(|(key, _)| key.kind == Kind::SiteDark)
+        .filter_map(|(key, incident)| {
+            let peak = incident.details.get("peak").and_then(serde_json::Value::as_u64);
+            let storm = OpenStorm {
+                group: group_of(&key.subject)?,
+                members: BTreeSet::new(),
+                peak: peak.unwrap_or(0) as usize,
+            };
+            Some((key.subject.clone(), storm))
+        })
+        .collect()
+}
+
+fn reconciled(
+    info: &BoxInfo,
+    record: Option<Record>,
+    open: &[(Key, Incident)],
+    storms: &mut BTreeMap<String, OpenStorm>,
+) -> Option<Record> {
+    let own = open.iter().find_map(|(key, incident)| match key.kind {
+        Kind::BoxDark | Kind::PlannedOverdue if key.about == Some(info.ix) => {
+            Some((Liveness::Dark, incident))
+        }
+        Kind::BoxSilent if key.about == Some(info.ix) => Some((Liveness::Silent, incident)),
+        _ => None,
+    });
+    if let Some((state, incident)) = own {
+        let record = record.unwrap_or_else(|| forgotten(incident));
+        return Some(Record { state, ..record });
+    }
+    let mut record = record?;
+    if matches!(record.state, Liveness::Dark | Liveness::Silent) {
+        match storms.values_mut().find(|storm| belongs(info, &storm.group)) {
+            Some(storm) => {
+                storm.members.insert(info.ix);
+            }
+            None => record.state = Liveness::Live,
+        }
+    }
+    Some(record)
+}
+
+fn belongs(info: &BoxInfo, group: &Group) -> bool {
+    match group {
+        Group::Fleet => true,
+        Group::Label { name, value } => info.labels.get(name) == Some(value),
+    }
+}
+
+/// A box of which only its incident is left.
+fn forgotten(incident: &Incident) -> Record {
+    let seen = incident
+        .details
+        .get("last_seen")
+        .and_then(serde_json::Value::as_str);
+    Record {
+        state: Liveness::Dark,
+        since: Some(incident.opened_at),
+        last_seen: seen.and_then(|seen| seen.parse().ok()),
+        every_ms: Duration::from_secs(1).as_millis() as u64,
+        last: None,
+        away: None,
+        history: History::default(),
+    }
+}
