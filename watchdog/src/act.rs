@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use protocol::names::UnitName;
-use protocol::report::{Outcome, Status};
+use protocol::report::Outcome;
 use protocol::why::KnownWhy;
 
 use crate::checks::gateway::{self, GatewayHistory};
 use crate::checks::{Context, Finding, span_text};
 use crate::clock;
 use crate::evidence::{self, Evidence};
+use crate::remedy;
 use crate::settings::{GatewaySettings, RestartPolicy, Scope, Settings};
 use crate::systemd::{ActiveState, JobOutcome, JobResult, ManagerError, ServiceManager, UnitFacts};
 
@@ -178,23 +179,30 @@ async fn verified<M: ServiceManager>(
         manager,
         last: None,
         said: String::new(),
+        hopeless: false,
     };
     let waited = look.until_healthy(limit).await;
     let job = span_text(took);
+    let left = policy.grace.saturating_sub(limit);
     let (outcome, why, text) = match waited {
         Some(waited) => (
             Outcome::Restarted,
             KnownWhy::FailingInARow,
             format!("restarted in {job}, healthy {} later", span_text(waited)),
         ),
+        None if !left.is_zero() && !look.hopeless => (
+            Outcome::Restarted,
+            KnownWhy::RestartUnderWay,
+            format!(
+                "restarted in {job}; it has {} more to become healthy: {}",
+                span_text(left),
+                look.said
+            ),
+        ),
         None => (
             Outcome::Failed,
             KnownWhy::NotHealthyAfter,
-            format!(
-                "restarted in {job}, but {} later not healthy: {}",
-                span_text(limit),
-                look.said
-            ),
+            format!("restarted in {job}, but not healthy afterwards: {}", look.said),
         ),
     };
     let history = look.gateway.map(|(_, history)| history);
@@ -203,7 +211,7 @@ async fn verified<M: ServiceManager>(
         why,
         summary: format!("{reason}: {text}"),
         evidence,
-        under_way_for: None,
+        under_way_for: (why == KnownWhy::RestartUnderWay).then_some(left + JOB_MARGIN),
         after: look.last.zip(history),
     }
 }
@@ -216,6 +224,8 @@ struct Look<'a, M> {
     manager: &'a M,
     last: Option<Finding>,
     said: String,
+    /// What it says will not change by waiting: stopped again, masked, a fatal configuration.
+    hopeless: bool,
 }
 
 impl<M: ServiceManager> Look<'_, M> {
@@ -223,7 +233,7 @@ impl<M: ServiceManager> Look<'_, M> {
     async fn until_healthy(&mut self, limit: Duration) -> Option<Duration> {
         let began = clock::ticks();
         let mut healthy = 0;
-        while began.elapsed() < limit {
+        while began.elapsed() < limit && !self.hopeless {
             tokio::time::sleep(VERIFY_EVERY).await;
             healthy = if self.is_healthy().await { healthy + 1 } else { 0 };
             if healthy == VERIFY_LOOKS {
@@ -245,7 +255,12 @@ impl<M: ServiceManager> Look<'_, M> {
         };
         *history = next;
         self.said.clone_from(&finding.summary);
-        let healthy = finding.status == Status::Ok;
+        let healthy = remedy::is_healthy(&finding);
+        let passing = [KnownWhy::InTransition, KnownWhy::StartupGrace];
+        self.hopeless = finding
+            .hold
+            .as_ref()
+            .is_some_and(|hold| !healthy && !passing.contains(&hold.why));
         self.last = Some(finding);
         healthy
     }

@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_plain_aligned_text() {
-        let report = super::report(
+        let report = report(
             &sample(check(CheckName::Gateway, Status::Failing, KnownWhy::LoopHung, 3)),
             PIPE,
             at(240),
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_colours() {
         let sample = sample(check(CheckName::Gateway, Status::Failing, KnownWhy::LoopHung, 3));
-        let text = super::report(&sample, Style { colour: true, ..PIPE }, at(240));
+        let text = report(&sample, Style { colour: true, ..PIPE }, at(240));
         assert!(
             text.contains("\x1b[1;31mfailing\x1b[0m") && text.contains("\x1b[32mok"),
             "{text:?}"
@@ -272,13 +272,13 @@ mod tests {
     #[test]
     fn the_journal_gets_one_line_when_all_is_well_and_all_of_it_when_not() {
         let short = Style { short: true, ..PIPE };
-        let well = super::report(
+        let well = report(
             &sample(check(CheckName::Gateway, Status::Ok, KnownWhy::Fine, 3)),
             short,
             at(240),
         );
         assert_eq!(well, "ok: gateway g.service, disk (12 ms)\n");
-        let ill = super::report(
+        let ill = report(
             &sample(check(
                 CheckName::Gateway,
                 Status::Unknown,
@@ -302,13 +302,13 @@ mod tests {
             summary: "paused until noon".to_owned(),
             evidence: None,
         });
-        let text = super::report(&sample, PIPE, at(240));
+        let text = report(&sample, PIPE, at(240));
         assert!(
             text.contains("remedy   g.service: held_back (paused) paused until noon"),
             "{text}"
         );
         sample.checks[0].status = Status::Ok;
-        assert!(!super::report(&sample, PIPE, at(240)).contains("remedy"));
+        assert!(!report(&sample, PIPE, at(240)).contains("remedy"));
     }
 
     #[test]

@@ -135,10 +135,11 @@ pub fn decide(
 ) -> Decision {
     let (now, wall) = now;
     let held = match finding.status {
-        Status::Ok | Status::Warning => {
+        Status::Ok => {
             healthy(case, policy);
             return Decision::Nothing;
         }
+        Status::Warning => return warning(finding, case, policy),
         Status::Unknown => {
             unknown(case, policy);
             return Decision::Nothing;
@@ -197,18 +198,30 @@ pub fn spacing(policy: &RestartPolicy, done: u32) -> Duration {
 }
 
 /// Whether a restart that was under way has come to an end.
-pub fn settle(unit: &mut UnitMemory, status: Status, policy: &RestartPolicy, now: BootMs) -> Option<Settled> {
+pub fn settle(unit: &mut UnitMemory, healthy: bool, policy: &RestartPolicy, now: BootMs) -> Option<Settled> {
     let pending = unit.pending.clone()?;
-    let settled = match status {
-        Status::Ok => Settled::Healthy(pending),
-        Status::Warning | Status::Failing | Status::Unknown if now >= pending.until => {
-            Settled::Overdue(pending)
-        }
-        Status::Warning | Status::Failing | Status::Unknown => return None,
+    let settled = match healthy {
+        true => Settled::Healthy(pending),
+        false if now >= pending.until => Settled::Overdue(pending),
+        false => return None,
     };
     unit.pending = None;
     begin_grace(unit, policy, now);
     Some(settled)
+}
+
+/// Whether the box's purpose is served: `ok`, or a warning about something else than that it does not run.
+pub fn is_healthy(finding: &Finding) -> bool {
+    match finding.status {
+        Status::Ok => true,
+        Status::Warning => finding.why != KnownWhy::AutoRestart && !is_on_purpose(finding),
+        Status::Failing | Status::Unknown => false,
+    }
+}
+
+/// What the check warns of is the very thing that forbids a restart: stopped by an operator, masked, fenced.
+fn is_on_purpose(finding: &Finding) -> bool {
+    finding.hold.as_ref().is_some_and(|hold| hold.why == finding.why)
 }
 
 /// The unit was just started: failing is not counted for the grace from now on.
@@ -260,6 +273,19 @@ fn healthy(case: &mut CaseMemory, policy: &RestartPolicy) {
     case.healthy = case.healthy.saturating_add(1);
     if case.healthy >= policy.after {
         case.gave_up_until = None;
+    }
+}
+
+/// A warning ends a streak; what does not run on purpose is no health either, and it is said why it is left alone.
+fn warning(finding: &Finding, case: &mut CaseMemory, policy: &RestartPolicy) -> Decision {
+    if is_healthy(finding) {
+        healthy(case, policy);
+        return Decision::Nothing;
+    }
+    (case.failing, case.unknown, case.healthy) = (0, 0, 0);
+    match &finding.hold {
+        Some(found) if is_on_purpose(finding) => hold(found.why, found.summary.clone()),
+        Some(_) | None => Decision::Nothing,
     }
 }
 

@@ -215,6 +215,30 @@ fn every_hold_is_named_and_a_fence_makes_the_evidence_before_it_worthless() {
 }
 
 #[test]
+fn what_an_operator_stopped_is_left_alone_and_that_is_said() {
+    let mut played = Played::new();
+    played.fail();
+    played.fail();
+    let mut stopped = gateway(Status::Warning, Some(KnownWhy::OperatorStopped));
+    stopped.why = KnownWhy::OperatorStopped;
+    for _ in 0..5 {
+        assert_eq!(why(&played.after(2 * MINUTE, &stopped)), "operator_stopped");
+    }
+    assert!(!is_healthy(&stopped) && played.case.healthy == 0);
+    assert_eq!(
+        why(&played.fail()),
+        "too_few_runs",
+        "what was seen before the stop is worth nothing"
+    );
+    let busy = gateway(Status::Warning, Some(KnownWhy::FenceBackup));
+    assert_eq!(
+        why(&played.after(MINUTE, &busy)),
+        "nothing",
+        "a fence that excuses nothing is not news"
+    );
+}
+
+#[test]
 fn a_transition_leaves_the_streak_as_it_is() {
     let mut played = Played::new();
     played.fail();
@@ -322,13 +346,10 @@ fn a_restart_under_way_is_waited_for_and_settled() {
         until: 30 * MINUTE,
     });
     assert_eq!(why(&played.fail()), "restart_under_way");
-    assert_eq!(
-        settle(&mut played.unit, Status::Failing, &policy(), 29 * MINUTE),
-        None
-    );
-    let overdue = settle(&mut played.unit.clone(), Status::Failing, &policy(), 30 * MINUTE);
+    assert_eq!(settle(&mut played.unit, false, &policy(), 29 * MINUTE), None);
+    let overdue = settle(&mut played.unit.clone(), false, &policy(), 30 * MINUTE);
     assert!(matches!(overdue, Some(Settled::Overdue(_))));
-    let healthy = settle(&mut played.unit, Status::Ok, &policy(), 5 * MINUTE);
+    let healthy = settle(&mut played.unit, true, &policy(), 5 * MINUTE);
     assert!(matches!(healthy, Some(Settled::Healthy(_))) && played.unit.pending.is_none());
 }
 

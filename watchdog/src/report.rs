@@ -170,10 +170,8 @@ mod tests {
 
     #[test]
     fn a_state_file_set_aside_is_said_in_the_report() {
-        let mut state = State {
-            runs: 1,
-            ..State::default()
-        };
+        let mut state = State::default();
+        state.runs = 1;
         state.set_aside = Some(SetAside {
             at: Timestamp::UNIX_EPOCH,
             file: "state.json.corrupt-1".to_owned(),

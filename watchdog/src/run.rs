@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use protocol::report::{Host, Outcome, RemedyReport, Report};
+use protocol::report::{Host, Outcome, RemedyReport, Report, Status};
 use protocol::why::KnownWhy;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -132,6 +132,8 @@ impl Kept {
             paused: match paused {
                 Ok(Pause::None) => None,
                 Ok(Pause::Until(paused)) => Some(format!("paused until {}: {}", paused.until, paused.reason)),
+                // Where nothing can be kept, that is the reason to name.
+                Ok(Pause::Unreadable(_)) if self.uncountable.is_some() => None,
                 Ok(Pause::Unreadable(text)) => Some(text),
                 Err(err) => Some(format!("whether remedies are paused cannot be read: {err}")),
             },
@@ -281,7 +283,7 @@ impl<M: ServiceManager> Run<'_, M> {
                 evidence: None,
             };
             match remedy::decide(finding, &policy, &self.circumstances, case, unit, at) {
-                Decision::Nothing if finding.status == protocol::report::Status::Unknown => {}
+                Decision::Nothing if finding.status == Status::Unknown => {}
                 Decision::Nothing => self.state.quiet(&key),
                 Decision::HoldBack { why, summary } => {
                     self.state.note(&key, row(Outcome::HeldBack, why, summary), why);
@@ -314,7 +316,7 @@ impl<M: ServiceManager> Run<'_, M> {
     /// A restart of an earlier run that was still under way then.
     fn settle(&mut self, n: usize, policy: &RestartPolicy, now: Moment) {
         let unit = self.state.units.entry(policy.unit.clone()).or_default();
-        let settled = remedy::settle(unit, self.findings[n].status, policy, boot_ms(now));
+        let settled = remedy::settle(unit, remedy::is_healthy(&self.findings[n]), policy, boot_ms(now));
         let Some(settled) = settled else { return };
         let after = |pending: &Pending| {
             let millis = (boot_ms(now) - pending.boot_ms).max(0);
@@ -429,7 +431,10 @@ impl<M: ServiceManager> Run<'_, M> {
         );
         if let Some((finding, history)) = acted.after {
             self.state.keep_history(&key, &history);
-            self.findings[ordered.finding] = finding;
+            // "Just started, cannot tell yet" does not take back what led to the restart.
+            if finding.status != Status::Unknown {
+                self.findings[ordered.finding] = finding;
+            }
         }
     }
 

@@ -49,11 +49,15 @@ pub async fn in_thread<T: Send + 'static>(
     let abandoned = Abandoned::default();
     let _leave = Leave(abandoned.clone());
     let (answer, wait) = tokio::sync::oneshot::channel();
+    #[cfg(test)]
+    let at_work = hold_virtual_time();
     std::thread::Builder::new()
         .name("blocking-call".to_owned())
         .spawn(move || {
             // Nobody may be waiting any more; then the answer is of no use.
             let _ = answer.send(work(&abandoned));
+            #[cfg(test)]
+            drop(at_work);
         })
         .map_err(Overrun::NoThread)?;
     match tokio::time::timeout(limit, wait).await {
@@ -61,6 +65,15 @@ pub async fn in_thread<T: Send + 'static>(
         Ok(Err(_)) => Err(Overrun::Lost),
         Err(_) => Err(Overrun::Late(limit)),
     }
+}
+
+/// A paused clock runs ahead as soon as nothing is left to do but wait; a thread of ours at work is something to do,
+/// and the runtime does not know of it. It knows of its own blocking threads: one of those waits for ours.
+#[cfg(test)]
+fn hold_virtual_time() -> std::sync::mpsc::SyncSender<()> {
+    let (at_work, done) = std::sync::mpsc::sync_channel(0);
+    tokio::task::spawn_blocking(move || done.recv());
+    at_work
 }
 
 #[cfg(test)]
