@@ -12,6 +12,8 @@
 //! - `notify`: who is told, and that it arrives
 //! - `store`: what must survive
 //! - `sweep`: the shell that ticks
+//! - `ingest`: heartbeats as they arrive
+//! - `web`: everything else over HTTP, and the listener
 
 pub mod clock;
 pub mod settings;
@@ -24,7 +26,5 @@ pub mod intake;
 pub mod notify;
 pub mod store;
 pub mod sweep;
-pub mod web {
-    //! What people and machines read.
-    pub mod metrics;
-}
+pub mod ingest;
+pub mod web;

@@ -1,0 +1,330 @@
+//! `/v1/boxes`: who is there, how they do, and their tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Json, Response};
+use jiff::SignedDuration;
+use protocol::api::{AddBox, BoxDetail, BoxPage, BoxRow, Liveness, RotateBox};
+use protocol::enroll::EnrollAnswerBody;
+use protocol::incident::Incident;
+use protocol::limits;
+use protocol::names::{BoxName, Labels};
+use protocol::report::{Report, Status};
+
+use super::auth::{self, Purpose, new_secret};
+use super::body;
+use super::problem::Refusal;
+use super::query::Query;
+use super::state::App;
+use super::view::BoxView;
+use crate::directory::{BoxEntry, Role, TokenHash};
+use crate::store::{BoxRecord, NewBox, StoreError};
+
+/// How long an old token stays good after a rotation, unless the request says otherwise.
+const OVERLAP: Duration = Duration::from_secs(3600);
+/// The longest overlap: a rotation that takes longer is none.
+const OVERLAP_MAX: u64 = 7 * 24 * 3600;
+/// Bytes of a witness address.
+const WITNESS_BYTES: usize = 260;
+
+/// `GET /v1/boxes[?state=&label=name=value&q=&page=&per_page=]`.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Json<BoxPage>, Refusal> {
+    auth::operator(&app, &headers, Role::Viewer)?;
+    let query = Query::of(&uri, &["state", "label", "q", "page", "per_page"])?;
+    let page = query.page()?;
+    let state: Option<Liveness> = query.parsed("state")?;
+    let text = query.one("q")?.map(str::to_lowercase);
+    let labels: Vec<(&str, &str)> = query.all("label").map(label).collect::<Result<_, _>>()?;
+    let mut entries: Vec<BoxEntry> = app
+        .directory()
+        .iter()
+        .filter(|entry| {
+            text.as_ref()
+                .is_none_or(|text| entry.record.name.as_str().to_lowercase().contains(text))
+        })
+        .filter(|entry| {
+            labels
+                .iter()
+                .all(|(name, value)| entry.labels.get(name) == Some(value))
+        })
+        .cloned()
+        .collect();
+    entries.sort_by(|a, b| a.record.name.cmp(&b.record.name));
+    let places: Vec<_> = entries.iter().map(|entry| entry.ix).collect();
+    let views = app.view.boxes(&places);
+    let open = app.view.open();
+    let rows = entries
+        .iter()
+        .zip(&views)
+        .filter(|(_, view)| state.is_none_or(|state| liveness(view.as_ref()) == state));
+    let total = rows.clone().count() as u64;
+    let boxes = rows
+        .skip(usize::try_from(page.offset()).unwrap_or(usize::MAX))
+        .take(page.rows as usize)
+        .map(|(entry, view)| row(entry, view.as_ref(), &open))
+        .collect();
+    Ok(Json(BoxPage {
+        boxes,
+        total,
+        next_page: page.next(total),
+    }))
+}
+
+/// `GET /v1/boxes/{name}`.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<Json<BoxDetail>, Refusal> {
+    auth::operator(&app, &headers, Role::Viewer)?;
+    let entry = find(&app, &name)?;
+    Ok(Json(detail(&app, &entry)))
+}
+
+/// `POST /v1/boxes`.
+pub async fn add(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let (head, content) = request.into_parts();
+    let operator = auth::operator(&app, &head.headers, Role::Operator)?;
+    let bytes = body::read(&head.headers, content, limits::REQUEST_BODY_BYTES).await?;
+    let wanted: AddBox = body::json(&bytes)?;
+    if let Some(address) = &wanted.witness_tcp {
+        witness(address)?;
+    }
+    let token = new_secret(Purpose::BoxToken).map_err(no_random)?;
+    let new = NewBox {
+        name: wanted.name,
+        labels: wanted.labels,
+        declared: Labels::default(),
+        witness_tcp: wanted.witness_tcp,
+        token: TokenHash::of(&token),
+        at: app.clock.wall(),
+    };
+    let name = new.name.clone();
+    let _order = app.changes.lock().await;
+    let record = app
+        .store
+        .call("add a box", move |store| store.add_box(&new))
+        .await?;
+    put(&app, record);
+    tracing::info!(box_name = %name, by = %operator.name, "box added");
+    let body = EnrollAnswerBody {
+        token: token.expose(),
+        name: &name,
+    };
+    let mut response = (StatusCode::CREATED, Json(body)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/boxes/{name}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(never_kept(response))
+}
+
+/// `DELETE /v1/boxes/{name}`.
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let operator = auth::operator(&app, &headers, Role::Admin)?;
+    let _order = app.changes.lock().await;
+    let entry = find(&app, &name)?;
+    let id = entry.record.id;
+    match app
+        .store
+        .call("remove a box", move |store| store.remove_box(id))
+        .await
+    {
+        // Already gone there, or perhaps: it must not be served any more either way.
+        Ok(()) | Err(StoreError::NotFound { .. }) => {}
+        Err(err) => return Err(err.into()),
+    }
+    app.directory_mut().remove(entry.ix);
+    app.announce(entry.ix);
+    tracing::info!(box_name = %entry.record.name, by = %operator.name, "box removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/boxes/{name}/rotate`.
+pub async fn rotate(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let (head, content) = request.into_parts();
+    let operator = auth::operator(&app, &head.headers, Role::Operator)?;
+    let bytes = body::read(&head.headers, content, limits::REQUEST_BODY_BYTES).await?;
+    let wanted: RotateBox = body::json(&bytes)?;
+    let overlap = wanted.overlap_secs.unwrap_or(OVERLAP.as_secs());
+    if overlap > OVERLAP_MAX {
+        return Err(Refusal::invalid(
+            "overlap_secs",
+            format!("is over {OVERLAP_MAX} (a week)"),
+        ));
+    }
+    let token = new_secret(Purpose::BoxToken).map_err(no_random)?;
+    let hash = TokenHash::of(&token);
+    let at = app.clock.wall();
+    let until = at
+        .saturating_add(SignedDuration::from_secs(overlap as i64))
+        .unwrap_or(at);
+    let _order = app.changes.lock().await;
+    let entry = find(&app, &name)?;
+    let id = entry.record.id;
+    let record = app
+        .store
+        .call("rotate a token", move |store| store.rotate(id, &hash, at, until))
+        .await?;
+    put(&app, record);
+    tracing::info!(box_name = %entry.record.name, by = %operator.name, overlap_secs = overlap, "token rotated");
+    let body = EnrollAnswerBody {
+        token: token.expose(),
+        name: &entry.record.name,
+    };
+    Ok(never_kept(Json(body).into_response()))
+}
+
+/// `POST /v1/boxes/{name}/revoke`.
+pub async fn revoke(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let operator = auth::operator(&app, &headers, Role::Operator)?;
+    let _order = app.changes.lock().await;
+    let entry = find(&app, &name)?;
+    // First here: whatever the store says, these tokens are good for nothing from now on.
+    put(
+        &app,
+        BoxRecord {
+            tokens: Vec::new(),
+            ..entry.record.clone()
+        },
+    );
+    let (id, at) = (entry.record.id, app.clock.wall());
+    app.store
+        .call("revoke tokens", move |store| store.revoke(id, at))
+        .await?;
+    tracing::info!(box_name = %entry.record.name, by = %operator.name, "tokens revoked");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Puts a changed box into the directory and tells the judging side.
+pub(super) fn put(app: &App, record: BoxRecord) {
+    let ix = app.directory_mut().put(record);
+    app.announce(ix);
+}
+
+/// An answer with a secret in it is kept by no cache.
+pub(super) fn never_kept(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(super) fn no_random(err: getrandom::Error) -> Refusal {
+    tracing::error!(error = %err, "no random numbers from the system");
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "random",
+        "No random numbers",
+        "the system gives no random numbers; try again",
+    )
+}
+
+fn find(app: &App, name: &str) -> Result<BoxEntry, Refusal> {
+    let known = BoxName::new(name)
+        .ok()
+        .and_then(|name| app.directory().by_name(&name).cloned());
+    let shown: String = name.chars().take(limits::NAME_BYTES).collect();
+    known.ok_or_else(|| Refusal::not_found(format!("there is no box named {shown:?}")))
+}
+
+fn row(entry: &BoxEntry, view: Option<&BoxView>, open: &[Incident]) -> BoxRow {
+    let about = |incident: &&Incident| incident.box_name.as_ref() == Some(&entry.record.name);
+    BoxRow {
+        name: entry.record.name.clone(),
+        state: liveness(view),
+        state_since: view.and_then(|view| view.since),
+        last_seen: view.and_then(|view| view.last_seen),
+        labels: entry.labels.clone(),
+        worst: view
+            .and_then(|view| view.report.as_ref())
+            .and_then(|(report, _)| worst(report)),
+        open_incidents: open.iter().filter(about).count() as u32,
+        paused: view.and_then(|view| view.paused.clone()),
+    }
+}
+
+fn detail(app: &App, entry: &BoxEntry) -> BoxDetail {
+    let view = app.view.boxes(&[entry.ix]).pop().flatten();
+    let open = app.view.open();
+    let (report, received) = match view.as_ref().and_then(|view| view.report.clone()) {
+        Some((report, at)) => (Some(Report::clone(&report)), Some(at)),
+        None => (None, None),
+    };
+    BoxDetail {
+        row: row(entry, view.as_ref(), &open),
+        added_at: entry.record.added_at,
+        report,
+        report_received_at: received,
+        units: view.as_ref().map(|view| view.units.clone()).unwrap_or_default(),
+        clock_skew_ms: view.as_ref().and_then(|view| view.clock_skew_ms),
+        witness_tcp: entry.record.witness_tcp.clone(),
+        incidents: open
+            .into_iter()
+            .filter(|incident| incident.box_name.as_ref() == Some(&entry.record.name))
+            .collect(),
+    }
+}
+
+fn liveness(view: Option<&BoxView>) -> Liveness {
+    view.map_or(Liveness::Unseen, |view| view.state)
+}
+
+/// The worst answer of a report. `unknown` is worse than `ok`: nobody knows.
+fn worst(report: &Report) -> Option<Status> {
+    let rank = |status: &Status| match status {
+        Status::Ok => 0,
+        Status::Unknown => 1,
+        Status::Warning => 2,
+        Status::Failing => 3,
+    };
+    report.checks.iter().map(|check| check.status).max_by_key(rank)
+}
+
+fn label(text: &str) -> Result<(&str, &str), Refusal> {
+    text.split_once('=')
+        .ok_or_else(|| Refusal::invalid("label", "write label=name=value, such as label=site=fsn1"))
+}
+
+/// `host:port`, no more: what is asked there is only whether a connection is taken.
+fn witness(address: &str) -> Result<(), Refusal> {
+    let good = address.len() <= WITNESS_BYTES
+        && address.rsplit_once(':').is_some_and(|(host, port)| {
+            let host = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'))
+                .unwrap_or(host);
+            let named = !host.is_empty()
+                && host
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+            named && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+    if good {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(
+            "witness_tcp",
+            "is no address; write host:port, such as box-17.example.net:22 or [2001:db8::1]:22",
+        ))
+    }
+}

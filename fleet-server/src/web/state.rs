@@ -1,0 +1,74 @@
+//! What every handler shares.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::sync::Mutex;
+
+use super::counters::WebMetrics;
+use super::rate::Rates;
+use super::view::View;
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::intake::{BoxInfo, Intake};
+use crate::liveness::BoxIx;
+use crate::store::handle::StoreHandle;
+
+/// What every handler shares.
+pub struct App {
+    /// Both clocks.
+    pub clock: Clock,
+    /// What boxes are told to send at.
+    pub every: Duration,
+    /// Boxes, tokens, operators.
+    pub directory: RwLock<Directory>,
+    /// Held over a change of the store and the directory, so that both see all changes in one order.
+    pub changes: Mutex<()>,
+    /// What survives.
+    pub store: StoreHandle,
+    /// Where beats go.
+    pub intake: Intake,
+    /// What is read.
+    pub view: Arc<dyn View>,
+    /// How often boxes and strangers may come.
+    pub rates: Rates,
+    /// Own counters.
+    pub metrics: WebMetrics,
+    /// All of the server's own metrics.
+    pub registry: Registry,
+}
+
+impl App {
+    /// The directory, to read. Never held over an `await`.
+    pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory, to change. Never held over an `await`.
+    pub fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the judging side what it needs to know of the box at `ix`, or that nothing is expected of it any more.
+    pub fn announce(&self, ix: BoxIx) {
+        let info = self.directory().get(ix).and_then(box_info);
+        match info {
+            Some(info) => self.intake.upsert(info),
+            None => self.intake.remove(ix),
+        }
+    }
+}
+
+/// What the judging side needs to know of a box; `None` for one without a token: nothing can be expected of it.
+pub fn box_info(entry: &crate::directory::BoxEntry) -> Option<BoxInfo> {
+    if entry.record.tokens.is_empty() {
+        return None;
+    }
+    Some(BoxInfo {
+        ix: entry.ix,
+        name: entry.record.name.clone(),
+        labels: entry.record.labels.clone(),
+        witness_tcp: entry.record.witness_tcp.clone(),
+    })
+}
