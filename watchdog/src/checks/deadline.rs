@@ -30,6 +30,11 @@ impl Abandoned {
     pub fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// From now on nobody waits.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Sets the flag when the waiting future goes, however it goes.
@@ -37,7 +42,7 @@ struct Leave(Abandoned);
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.set();
     }
 }
 
