@@ -8,6 +8,7 @@ pub mod away;
 pub mod boxes;
 pub mod dark;
 pub mod delivery;
+pub mod doubt;
 pub mod fleet;
 pub mod genuine;
 pub mod monitoring;
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Scenario> {
         boxes::ALL,
         dark::ALL,
         delivery::ALL,
+        doubt::ALL,
         genuine::ALL,
         monitoring::ALL,
         surroundings::ALL,
