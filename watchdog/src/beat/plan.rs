@@ -295,8 +295,8 @@ impl Plan {
         if self.extra_wanted && self.last_extra.is_none_or(|at| now >= at + EXTRA_GAP) {
             self.extra_wanted = false;
             self.last_extra = Some(now);
-            // While a server wants to be left alone, a change waits for the next beat.
-            self.owed |= self.held.is_none();
+            // While a server wants to be left alone, a change waits for the next beat; a goodbye has its own pace.
+            self.owed |= self.held.is_none() && self.mode == Mode::Beating;
         }
         if self.repeat_at.is_some_and(|at| now >= at) {
             self.owed = true;

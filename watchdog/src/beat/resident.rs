@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A missing token is looked for again after this (the box may be enrolled any time).
 const TOKEN_RETRY: Duration = Duration::from_secs(5);
 /// The status line is brought up to date this often.
-const STATUS_EVERY: Duration = Duration::from_secs(5);
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// News of units that wait; the manager's own queue waits behind it.
 const NEWS: usize = 32;
 
@@ -98,6 +98,7 @@ struct Resident {
     token_voice: Voice,
     file_voice: Voice,
     bus_voice: Voice,
+    logind_voice: Voice,
     tasks: JoinSet<()>,
 }
 
@@ -158,6 +159,7 @@ impl Resident {
             token_voice: Voice::new("token"),
             file_voice,
             bus_voice: Voice::new("service manager"),
+            logind_voice: Voice::new("logind"),
             tasks: JoinSet::new(),
             settings,
             server,
@@ -276,7 +278,12 @@ impl Resident {
 
     fn status(&self, now: Instant) -> String {
         let servers: Vec<String> = self.senders.iter().map(|sender| sender.status(now)).collect();
-        let troubles = [&self.token_voice, &self.file_voice, &self.bus_voice];
+        let troubles = [
+            &self.token_voice,
+            &self.file_voice,
+            &self.bus_voice,
+            &self.logind_voice,
+        ];
         let troubles = troubles.into_iter().filter_map(Voice::trouble).map(str::to_owned);
         match &self.leaving {
             Some(leaving) => format!("goodbye: {}", leaving.goodbye.why),
@@ -352,7 +359,7 @@ impl Resident {
         match &news {
             News::Lost { detail, .. } => self.bus_voice.trouble_is(detail),
             News::Unit { .. } => self.bus_voice.settled(),
-            News::JobNew { .. } | News::JobEnded { .. } => {}
+            News::JobNew { .. } | News::JobKind { .. } | News::JobEnded { .. } => {}
         }
         let change = self.units.take(news, wall);
         if change.told {
@@ -401,8 +408,10 @@ impl Resident {
                 self.say_goodbye(why, Some(said));
             }
             Departure::Staying => self.stay(),
+            Departure::Holding => self.logind_voice.settled(),
             Departure::Lost(detail) => {
-                tracing::info!("no goodbye through logind for now ({detail}); SIGTERM still says one");
+                let text = format!("no goodbye through logind for now (SIGTERM still says one): {detail}");
+                self.logind_voice.trouble_is(&text);
                 self.stay();
             }
         }

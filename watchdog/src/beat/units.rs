@@ -4,7 +4,8 @@
 //! - `systemctl stop` queues a job of type `stop`. A crash has no job. A restart is one job of type `restart` that turns
 //!   into `start` under the same number once the unit is down, so it never is a `stop`.
 //! - The type can only be asked for while the job lives. A unit that stops within a millisecond may have outrun the
-//!   question: then a job that was `done`, and left a unit down that was up when the job came, was a stop.
+//!   question: then a job of unknown type that was `done`, and left the unit down without ever bringing it up, was a
+//!   stop. (The unit's own signal may come before that of the job: whether it was up then tells nothing.)
 //! - While the machine goes down every unit gets a stop job: that is no operator's stop.
 //! - It is over once the unit comes up again, or the job was cancelled before the unit went down.
 
@@ -49,8 +50,17 @@ struct Row {
     name: UnitName,
     seen: Option<Seen>,
     stop: Option<Stop>,
-    /// The job under way, and whether the unit was up when it came.
-    job: Option<(u32, bool)>,
+    job: Option<Job>,
+    newest_job: u32,
+}
+
+/// The job under way.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    id: u32,
+    kind: Option<JobKind>,
+    /// The unit came up during it.
+    came_up: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +81,7 @@ impl Units {
             name,
             seen: None,
             job: None,
+            newest_job: 0,
         };
         Self {
             rows: names.into_iter().map(row).collect(),
@@ -89,7 +100,10 @@ impl Units {
         let going_down = self.going_down;
         match news {
             News::Unit { unit, seen } => self.with(&unit, |row| row.see(seen)),
-            News::JobNew { unit, id, kind } => self.with(&unit, |row| row.job_new(id, kind, going_down, now)),
+            News::JobNew { unit, id } => self.with(&unit, |row| row.job_new(id)),
+            News::JobKind { unit, id, kind } => {
+                self.with(&unit, |row| row.job_kind(id, kind, going_down, now))
+            }
             News::JobEnded { unit, id, done } => {
                 self.with(&unit, |row| row.job_ended(id, done, going_down, now))
             }
@@ -147,31 +161,48 @@ impl Row {
             Some(stop) if stop.went_down => self.stop = None,
             Some(_) | None => {}
         }
+        let came_up = seen.is_up() && !self.is_up();
+        if let Some(job) = &mut self.job {
+            job.came_up |= came_up;
+        }
         self.seen = Some(seen);
     }
 
-    fn job_new(&mut self, id: u32, kind: Option<JobKind>, going_down: bool, now: Timestamp) {
-        let was_up = self.is_up();
-        self.job = Some((id, was_up));
+    fn job_new(&mut self, id: u32) {
+        self.newest_job = id;
+        self.job = Some(Job {
+            id,
+            kind: None,
+            came_up: false,
+        });
+    }
+
+    fn job_kind(&mut self, id: u32, kind: JobKind, going_down: bool, now: Timestamp) {
+        // The answer may come after the job's end, but not after the next job.
+        if id != self.newest_job {
+            return;
+        }
+        if let Some(job) = &mut self.job {
+            job.kind = Some(kind);
+        }
         match kind {
-            Some(JobKind::Stop) if !going_down => self.stopped(now),
-            Some(JobKind::Start) => self.stop = None,
-            Some(JobKind::Stop | JobKind::Other) | None => {}
+            JobKind::Stop if !going_down => self.stopped(now),
+            JobKind::Start => self.stop = None,
+            JobKind::Stop | JobKind::Other => {}
         }
     }
 
     fn job_ended(&mut self, id: u32, done: bool, going_down: bool, now: Timestamp) {
-        let job = self.job.take_if(|job| job.0 == id);
-        let up = self.is_up();
-        match job {
-            // Cancelled before it did anything.
-            _ if !done && up => {
-                if self.stop.is_some_and(|stop| !stop.went_down) {
-                    self.stop = None;
-                }
-            }
-            Some((_, true)) if done && !up && !going_down => self.stopped(now),
-            Some(_) | None => {}
+        let Some(job) = self.job.take_if(|job| job.id == id) else {
+            return;
+        };
+        let (down, never_up) = (self.seen.is_some() && !self.is_up(), !job.came_up);
+        if done && down && never_up && job.kind.is_none() && !going_down {
+            self.stopped(now);
+        }
+        // Cancelled before it did anything.
+        if !done && !down && self.stop.is_some_and(|stop| !stop.went_down) {
+            self.stop = None;
         }
     }
 
@@ -219,8 +250,12 @@ mod tests {
         }
     }
 
-    fn job(id: u32, kind: Option<JobKind>) -> News {
-        News::JobNew {
+    fn job(id: u32) -> News {
+        News::JobNew { unit: name(), id }
+    }
+
+    fn kind(id: u32, kind: JobKind) -> News {
+        News::JobKind {
             unit: name(),
             id,
             kind,
@@ -251,7 +286,8 @@ mod tests {
     fn a_stop_is_told_at_its_job_and_ends_with_the_next_start() {
         let stop = || {
             vec![
-                job(1, Some(JobKind::Stop)),
+                job(1),
+                kind(1, JobKind::Stop),
                 seen("active", "running"),
                 seen("deactivating", "stop-sigterm"),
             ]
@@ -266,7 +302,7 @@ mod tests {
             stopped_after(down()),
             "a genuine gateway ends as failed when stopped"
         );
-        assert!(!stopped_after(down().chain([job(2, Some(JobKind::Start))])));
+        assert!(!stopped_after(down().chain([job(2), kind(2, JobKind::Start)])));
         assert!(!stopped_after(
             down().chain([seen("activating", "start"), seen("active", "running")])
         ));
@@ -274,8 +310,22 @@ mod tests {
 
     #[test]
     fn a_stop_faster_than_the_question_is_inferred() {
-        let fast = [job(1, None), seen("inactive", "dead"), ended(1, true)];
+        let fast = [job(1), seen("inactive", "dead"), ended(1, true)];
         assert!(stopped_after(fast));
+        let unit_first = [
+            seen("deactivating", "stop-sigterm"),
+            job(1),
+            seen("inactive", "dead"),
+            ended(1, true),
+        ];
+        assert!(stopped_after(unit_first));
+        let late_answer = [
+            seen("failed", "failed"),
+            job(1),
+            ended(1, true),
+            kind(1, JobKind::Stop),
+        ];
+        assert!(stopped_after(late_answer));
     }
 
     #[test]
@@ -283,11 +333,13 @@ mod tests {
         assert!(!stopped_after([seen("failed", "failed")]));
         assert!(!stopped_after([
             seen("activating", "auto-restart"),
-            job(4, Some(JobKind::Start)),
+            job(4),
+            kind(4, JobKind::Start),
             ended(4, true)
         ]));
         let restart = [
-            job(1, Some(JobKind::Other)),
+            job(1),
+            kind(1, JobKind::Other),
             seen("deactivating", "stop-sigterm"),
             seen("inactive", "dead"),
             seen("activating", "start"),
@@ -296,24 +348,43 @@ mod tests {
         ];
         assert!(!stopped_after(restart));
         let unasked = [
-            job(1, None),
+            job(1),
             seen("inactive", "dead"),
             seen("active", "running"),
             ended(1, true),
         ];
         assert!(!stopped_after(unasked));
         let failed_restart = [
-            job(1, None),
+            job(1),
             seen("inactive", "dead"),
             seen("failed", "failed"),
             ended(1, false),
         ];
         assert!(!stopped_after(failed_restart));
+        let crashed_at_start = [
+            seen("failed", "failed"),
+            job(1),
+            seen("active", "running"),
+            seen("failed", "failed"),
+            ended(1, true),
+        ];
+        assert!(!stopped_after(crashed_at_start));
+        let started_again = [
+            seen("inactive", "dead"),
+            job(2),
+            seen("active", "running"),
+            ended(2, true),
+            kind(1, JobKind::Stop),
+        ];
+        assert!(
+            !stopped_after([job(1)].into_iter().chain(started_again)),
+            "an old job's kind is no news"
+        );
     }
 
     #[test]
     fn a_cancelled_stop_is_none() {
-        assert!(!stopped_after([job(1, Some(JobKind::Stop)), ended(1, false)]));
+        assert!(!stopped_after([job(1), kind(1, JobKind::Stop), ended(1, false)]));
     }
 
     #[test]
@@ -322,7 +393,8 @@ mod tests {
         units.take(seen("active", "running"), now());
         units.set_going_down(true);
         for news in [
-            job(1, Some(JobKind::Stop)),
+            job(1),
+            kind(1, JobKind::Stop),
             seen("inactive", "dead"),
             ended(1, true),
         ] {
@@ -353,7 +425,8 @@ mod tests {
         let mut units = Units::new([name()], BOOT, &[]);
         assert!(units.take(seen("active", "running"), now()).told);
         assert_eq!(units.take(seen("active", "running"), now()), Change::default());
-        let change = units.take(job(1, Some(JobKind::Stop)), now());
+        assert_eq!(units.take(job(1), now()), Change::default());
+        let change = units.take(kind(1, JobKind::Stop), now());
         assert_eq!(
             change,
             Change {

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, select_all};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use protocol::names::UnitName;
 use tokio::sync::mpsc;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
 use super::{
     MANAGER_INTERFACE, MANAGER_NAME, MANAGER_PATH, ManagerError, SERVICE_INTERFACE, UNIT_INTERFACE, bus_name,
@@ -30,8 +30,9 @@ const READ_AGAIN: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long asking for a job's type may take.
 const JOB_TIMEOUT: Duration = Duration::from_secs(1);
-/// Signals kept for one unit while nobody reads.
-const SIGNALS: usize = 32;
+/// Messages kept while nobody reads; more wait in the socket.
+const SIGNALS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const BUS_NAME: &str = "org.freedesktop.DBus";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// A unit's state as the manager tells it.
@@ -81,8 +82,15 @@ pub enum News {
         unit: UnitName,
         /// The job's number.
         id: u32,
-        /// None: it was over before its kind could be asked for.
-        kind: Option<JobKind>,
+    },
+    /// What kind of job that is; not told for one that was over before the question came.
+    JobKind {
+        /// Which.
+        unit: UnitName,
+        /// The job's number.
+        id: u32,
+        /// The kind.
+        kind: JobKind,
     },
     /// A job ended.
     JobEnded {
@@ -110,17 +118,18 @@ pub async fn follow(scope: Scope, units: Vec<UnitName>, tell: mpsc::Sender<News>
         let Err(ended) = session(&scope, &units, &tell, &mut reached).await else {
             return;
         };
-        wait = if reached {
-            RETRY_MIN
+        if reached {
+            // A manager that re-executes itself is back in a moment: what was known of the units still holds.
+            wait = RETRY_MIN;
         } else {
-            (wait * 2).min(RETRY_MAX)
-        };
-        let lost = News::Lost {
-            units: units.clone(),
-            detail: ended.to_string(),
-        };
-        if tell.send(lost).await.is_err() {
-            return;
+            let lost = News::Lost {
+                units: units.clone(),
+                detail: ended.to_string(),
+            };
+            if tell.send(lost).await.is_err() {
+                return;
+            }
+            wait = (wait * 2).min(RETRY_MAX);
         }
         tokio::time::sleep(wait).await;
     }
@@ -140,12 +149,6 @@ enum Ended {
     Mute { bus: String },
 }
 
-enum Signal {
-    Unit(usize, Message),
-    Job(usize, Message),
-    Owner(Message),
-}
-
 /// One connection's time. `Ok`: nobody listens any more.
 async fn session(
     scope: &Scope,
@@ -156,55 +159,52 @@ async fn session(
     let bus = || bus_name(scope);
     let on_bus = |source| Ended::Bus { bus: bus(), source };
     let connection = connect(scope).await?;
-    // Listening comes before looking: nothing can happen between the two.
+    // All signals come through one queue, in the order in which they were sent. Listening comes before looking:
+    // nothing can happen between the two.
+    let mut signals = MessageStream::from(&connection);
+    signals.set_max_queued(SIGNALS);
     let subscribing = subscribe(&connection, units);
-    let mut signals = within(scope, subscribing).await?.map_err(on_bus)?;
-    let mut followed = within(scope, first_look(&connection, units))
-        .await?
-        .map_err(on_bus)?;
-    *reached = true;
-    for one in &followed.units {
-        if tell.send(one.news()).await.is_err() {
-            return Ok(());
-        }
-    }
-    for news in std::mem::take(&mut followed.jobs) {
-        if tell.send(news).await.is_err() {
-            return Ok(());
-        }
+    let mut followed = within(scope, subscribing).await?.map_err(on_bus)?;
+    let mut questions = FuturesUnordered::new();
+    for one in &followed {
+        questions.push(ask_pending(&connection, one.name.clone(), one.path.clone()).boxed());
     }
     let mut again = tokio::time::interval(READ_AGAIN);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    again.reset();
     loop {
-        let signal = tokio::select! {
-            signal = signals.next() => signal.ok_or_else(|| Ended::Closed { bus: bus() })?.map_err(on_bus)?,
-            _ = again.tick() => {
-                let read = within(scope, read_all(&connection, &mut followed.units)).await?;
-                read.map_err(on_bus)?;
-                for one in &followed.units {
-                    if tell.send(one.news()).await.is_err() {
-                        return Ok(());
-                    }
+        let mut news = Vec::new();
+        tokio::select! {
+            message = signals.next() => {
+                let message = message.ok_or_else(|| Ended::Closed { bus: bus() })?.map_err(on_bus)?;
+                if message.message_type() != Type::Signal {
+                    continue;
                 }
-                continue;
+                match read(&message, &mut followed) {
+                    Some(Signal::Replaced) => return Err(Ended::Replaced { bus: bus() }),
+                    Some(Signal::JobNew { unit, id, path }) => {
+                        questions.push(ask_kind(&connection, unit.clone(), id, path).boxed());
+                        news.push(News::JobNew { unit, id });
+                    }
+                    Some(Signal::News(one)) => news.push(one),
+                    None => {}
+                }
+            }
+            Some(answer) = questions.next() => news.extend(answer),
+            // The first tick is now: the first look.
+            _ = again.tick() => {
+                let read = within(scope, read_all(&connection, &followed)).await?;
+                for (one, seen) in followed.iter_mut().zip(read.map_err(on_bus)?) {
+                    one.seen = seen;
+                    news.push(one.news());
+                }
+                *reached = true;
             }
             () = tell.closed() => return Ok(()),
-        };
-        let news = match signal {
-            Signal::Unit(n, message) => followed.units[n].changed(&message),
-            Signal::Job(n, message) => job_news(&connection, &followed.units[n].name, &message).await,
-            Signal::Owner(message) => {
-                if owner_changed(&message) {
-                    return Err(Ended::Replaced { bus: bus() });
-                }
-                None
+        }
+        for one in news {
+            if tell.send(one).await.is_err() {
+                return Ok(());
             }
-        };
-        if let Some(news) = news
-            && tell.send(news).await.is_err()
-        {
-            return Ok(());
         }
     }
 }
@@ -212,11 +212,6 @@ async fn session(
 async fn within<T>(scope: &Scope, work: impl Future<Output = T>) -> Result<T, Ended> {
     let mute = |_| Ended::Mute { bus: bus_name(scope) };
     tokio::time::timeout(READ_TIMEOUT, work).await.map_err(mute)
-}
-
-struct Followed {
-    units: Vec<One>,
-    jobs: Vec<News>,
 }
 
 struct One {
@@ -261,62 +256,93 @@ fn put(field: &mut String, value: OwnedVariant) {
     }
 }
 
-type Signals = futures_util::stream::SelectAll<BoxStream<'static, zbus::Result<Signal>>>;
+enum Signal {
+    News(News),
+    JobNew {
+        unit: UnitName,
+        id: u32,
+        path: OwnedObjectPath,
+    },
+    Replaced,
+}
 
-async fn subscribe(connection: &Connection, units: &[UnitName]) -> zbus::Result<Signals> {
-    let mut streams: Vec<BoxStream<'static, zbus::Result<Signal>>> = Vec::new();
-    for (n, unit) in units.iter().enumerate() {
-        let path = load(connection, unit).await?;
-        let rule = signal_of(MANAGER_NAME)
-            .path(path)
-            .interface(PROPERTIES)
-            .member("PropertiesChanged");
-        streams.push(listen(connection, rule.build()?, move |m| Signal::Unit(n, m)).await?);
-        for member in ["JobNew", "JobRemoved"] {
-            let rule = signal_of(MANAGER_NAME)
-                .path(MANAGER_PATH)
-                .interface(MANAGER_INTERFACE)
-                .member(member)
-                .arg(2, unit.as_str());
-            streams.push(listen(connection, rule.build()?, move |m| Signal::Job(n, m)).await?);
+/// What a signal means, if it is one of those that were asked for.
+fn read(message: &Message, followed: &mut [One]) -> Option<Signal> {
+    let header = message.header();
+    let body = message.body();
+    let named = |unit: &str| {
+        followed
+            .iter()
+            .find(|one| one.name.as_str() == unit)
+            .map(|one| one.name.clone())
+    };
+    match (header.interface()?.as_str(), header.member()?.as_str()) {
+        (PROPERTIES, "PropertiesChanged") => {
+            let path = header.path()?;
+            let one = followed
+                .iter_mut()
+                .find(|one| one.path.as_str() == path.as_str())?;
+            one.changed(message).map(Signal::News)
         }
+        (MANAGER_INTERFACE, "JobNew") => {
+            let (id, path, unit) = body.deserialize::<(u32, OwnedObjectPath, String)>().ok()?;
+            let unit = named(&unit)?;
+            Some(Signal::JobNew { unit, id, path })
+        }
+        (MANAGER_INTERFACE, "JobRemoved") => {
+            let (id, _, unit, result) = body
+                .deserialize::<(u32, OwnedObjectPath, String, String)>()
+                .ok()?;
+            let (unit, done) = (named(&unit)?, result == "done");
+            Some(Signal::News(News::JobEnded { unit, id, done }))
+        }
+        // The manager re-executed itself, or came back: its subscribers are to be told anew.
+        (BUS_NAME, "NameOwnerChanged") => {
+            let (name, _, new) = body.deserialize::<(String, String, String)>().ok()?;
+            (name == MANAGER_NAME && !new.is_empty()).then_some(Signal::Replaced)
+        }
+        _ => None,
     }
-    let bus = "org.freedesktop.DBus";
-    let rule = signal_of(bus)
-        .interface(bus)
-        .member("NameOwnerChanged")
-        .arg(0, MANAGER_NAME);
-    streams.push(listen(connection, rule.build()?, Signal::Owner).await?);
+}
+
+async fn subscribe(connection: &Connection, units: &[UnitName]) -> zbus::Result<Vec<One>> {
+    let mut followed = Vec::new();
+    for unit in units {
+        let path = load(connection, unit).await?;
+        let changes = format!(
+            "type='signal',sender='{MANAGER_NAME}',interface='{PROPERTIES}',member='PropertiesChanged',path='{path}'"
+        );
+        add_match(connection, &changes).await?;
+        for member in ["JobNew", "JobRemoved"] {
+            let jobs = format!(
+                "type='signal',sender='{MANAGER_NAME}',interface='{MANAGER_INTERFACE}',member='{member}',arg2='{unit}'"
+            );
+            add_match(connection, &jobs).await?;
+        }
+        followed.push(One {
+            name: unit.clone(),
+            path,
+            seen: Seen::default(),
+        });
+    }
+    let owner = format!(
+        "type='signal',sender='{BUS_NAME}',interface='{BUS_NAME}',member='NameOwnerChanged',arg0='{MANAGER_NAME}'"
+    );
+    add_match(connection, &owner).await?;
     // Without it the manager sends no signals at all.
-    let subscribe = call(connection, MANAGER_PATH, MANAGER_INTERFACE, "Subscribe", &()).await;
-    match subscribe {
+    match call(connection, MANAGER_PATH, MANAGER_INTERFACE, "Subscribe", &()).await {
         Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with("AlreadySubscribed") => {}
         other => drop(other?),
     }
-    Ok(select_all(streams))
+    Ok(followed)
 }
 
-fn signal_of(sender: &'static str) -> zbus::match_rule::Builder<'static> {
-    MatchRule::builder().msg_type(Type::Signal).sender(sender)
-}
-
-async fn listen(
-    connection: &Connection,
-    rule: MatchRule<'_>,
-    wrap: impl Fn(Message) -> Signal + Send + 'static,
-) -> zbus::Result<BoxStream<'static, zbus::Result<Signal>>> {
-    let stream =
-        MessageStream::for_match_rule(rule.to_owned(), connection, NonZeroUsize::new(SIGNALS)).await?;
-    // The end of one stream is the end of the connection: it must not be lost among the others.
-    let closed = futures_util::stream::once(async { Err(zbus::Error::InputOutput(closed_error().into())) });
-    Ok(stream
-        .map(move |message| message.map(&wrap))
-        .chain(closed)
-        .boxed())
-}
-
-fn closed_error() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the connection was closed")
+/// By hand, because what zbus offers is a stream of its own for each rule, and no order among them.
+async fn add_match(connection: &Connection, rule: &str) -> zbus::Result<()> {
+    let path = "/org/freedesktop/DBus";
+    let body = (rule,);
+    let added = connection.call_method(Some(BUS_NAME), path, Some(BUS_NAME), "AddMatch", &body);
+    added.await.map(drop)
 }
 
 async fn call<B>(
@@ -346,27 +372,8 @@ async fn load(connection: &Connection, unit: &UnitName) -> zbus::Result<OwnedObj
     reply.body().deserialize()
 }
 
-async fn first_look(connection: &Connection, units: &[UnitName]) -> zbus::Result<Followed> {
-    let mut all = Followed {
-        units: Vec::new(),
-        jobs: Vec::new(),
-    };
-    for unit in units {
-        let path = load(connection, unit).await?;
-        if let Some(news) = pending_job(connection, unit, &path).await {
-            all.jobs.push(news);
-        }
-        all.units.push(One {
-            name: unit.clone(),
-            path,
-            seen: Seen::default(),
-        });
-    }
-    read_all(connection, &mut all.units).await?;
-    Ok(all)
-}
-
-async fn read_all(connection: &Connection, units: &mut [One]) -> zbus::Result<()> {
+async fn read_all(connection: &Connection, units: &[One]) -> zbus::Result<Vec<Seen>> {
+    let mut all = Vec::new();
     for one in units {
         let path = one.path.as_str();
         let (active, sub, result, restarts) = tokio::join!(
@@ -375,14 +382,14 @@ async fn read_all(connection: &Connection, units: &mut [One]) -> zbus::Result<()
             get::<String>(connection, path, SERVICE_INTERFACE, "Result"),
             get::<u32>(connection, path, SERVICE_INTERFACE, "NRestarts"),
         );
-        one.seen = Seen {
+        all.push(Seen {
             active: active?,
             sub: sub?,
             result: result.ok(),
             restarts: restarts.unwrap_or_default().into(),
-        };
+        });
     }
-    Ok(())
+    Ok(all)
 }
 
 async fn get<T>(connection: &Connection, path: &str, interface: &str, name: &str) -> zbus::Result<T>
@@ -395,54 +402,40 @@ where
 }
 
 /// A job that was queued before we listened.
-async fn pending_job(connection: &Connection, unit: &UnitName, path: &OwnedObjectPath) -> Option<News> {
-    let job = get::<OwnedVariant>(connection, path.as_str(), UNIT_INTERFACE, "Job")
+async fn ask_pending(connection: &Connection, unit: UnitName, path: OwnedObjectPath) -> Vec<News> {
+    let asking = get::<OwnedVariant>(connection, path.as_str(), UNIT_INTERFACE, "Job");
+    let job = tokio::time::timeout(JOB_TIMEOUT, asking)
         .await
-        .ok()?;
-    let (id, path) = <(u32, OwnedObjectPath)>::try_from(job)
         .ok()
-        .filter(|(id, _)| *id != 0)?;
-    let kind = job_kind(connection, path.as_str()).await;
-    Some(News::JobNew {
+        .and_then(Result::ok);
+    let Some((id, path)) = job.and_then(|job| <(u32, OwnedObjectPath)>::try_from(job).ok()) else {
+        return Vec::new();
+    };
+    if id == 0 {
+        return Vec::new();
+    }
+    let mut news = vec![News::JobNew {
         unit: unit.clone(),
         id,
-        kind,
-    })
+    }];
+    news.extend(ask_kind(connection, unit, id, path).await);
+    news
 }
 
-/// `JobNew(u id, o job, s unit)` and `JobRemoved(u id, o job, s unit, s result)`.
-async fn job_news(connection: &Connection, unit: &UnitName, message: &Message) -> Option<News> {
-    let unit = unit.clone();
-    let body = message.body();
-    if message
-        .header()
-        .member()
-        .is_some_and(|member| member.as_str() == "JobRemoved")
-    {
-        let (id, _, _, result) = body
-            .deserialize::<(u32, OwnedObjectPath, String, String)>()
-            .ok()?;
-        let done = result == "done";
-        return Some(News::JobEnded { unit, id, done });
-    }
-    let (id, path, _) = body.deserialize::<(u32, OwnedObjectPath, String)>().ok()?;
-    let kind = job_kind(connection, path.as_str()).await;
-    Some(News::JobNew { unit, id, kind })
-}
-
-async fn job_kind(connection: &Connection, path: &str) -> Option<JobKind> {
-    let asking = get::<String>(connection, path, "org.freedesktop.systemd1.Job", "JobType");
-    let kind = tokio::time::timeout(JOB_TIMEOUT, asking).await.ok()?.ok()?;
-    Some(match kind.as_str() {
+async fn ask_kind(connection: &Connection, unit: UnitName, id: u32, path: OwnedObjectPath) -> Vec<News> {
+    let asking = get::<String>(
+        connection,
+        path.as_str(),
+        "org.freedesktop.systemd1.Job",
+        "JobType",
+    );
+    let Ok(Ok(kind)) = tokio::time::timeout(JOB_TIMEOUT, asking).await else {
+        return Vec::new();
+    };
+    let kind = match kind.as_str() {
         "start" => JobKind::Start,
         "stop" => JobKind::Stop,
         _ => JobKind::Other,
-    })
-}
-
-/// The manager re-executed itself, or came back: its subscribers are to be told anew.
-fn owner_changed(message: &Message) -> bool {
-    let body = message.body();
-    let owners = body.deserialize::<(String, String, String)>();
-    owners.is_ok_and(|(name, _, new)| name == MANAGER_NAME && !new.is_empty())
+    };
+    vec![News::JobKind { unit, id, kind }]
 }

@@ -40,6 +40,8 @@ pub enum Departure {
         /// To be dropped once the goodbye is out.
         said: oneshot::Sender<()>,
     },
+    /// The lock is held: a goodbye will be in time.
+    Holding,
     /// It stays after all, or is awake again.
     Staying,
     /// There is no logind to ask; why.
@@ -80,8 +82,14 @@ async fn session(tell: &mpsc::Sender<Departure>, reached: &mut bool) -> Result<(
     let connection = connect(&Scope::System).await?;
     let mut shutdowns = listen(&connection, "PrepareForShutdown").await?;
     let mut sleeps = listen(&connection, "PrepareForSleep").await?;
-    let mut lock = Some(take_lock(&connection).await?);
+    // One lock each: for both at once logind asks polkit for a right that a service does not have (seen on 252).
+    let mut before_shutdown = Some(take_lock(&connection, "shutdown").await?);
+    // A machine that cannot sleep has no such lock, and needs none.
+    let mut before_sleep = take_lock(&connection, "sleep").await.ok();
     *reached = true;
+    if tell.send(Departure::Holding).await.is_err() {
+        return Ok(());
+    }
     loop {
         let (message, sleeping) = tokio::select! {
             message = shutdowns.next() => (message, false),
@@ -92,8 +100,14 @@ async fn session(tell: &mpsc::Sender<Departure>, reached: &mut bool) -> Result<(
         let Ok(going) = message.body().deserialize::<bool>() else {
             continue;
         };
+        let lock = if sleeping {
+            &mut before_sleep
+        } else {
+            &mut before_shutdown
+        };
         if !going {
-            lock = Some(take_lock(&connection).await?);
+            let what = if sleeping { "sleep" } else { "shutdown" };
+            *lock = Some(take_lock(&connection, what).await?);
             if tell.send(Departure::Staying).await.is_err() {
                 return Ok(());
             }
@@ -125,13 +139,8 @@ async fn listen(connection: &Connection, member: &'static str) -> zbus::Result<M
     MessageStream::for_match_rule(rule, connection, NonZeroUsize::new(SIGNALS)).await
 }
 
-async fn take_lock(connection: &Connection) -> zbus::Result<OwnedFd> {
-    let body = (
-        "shutdown:sleep",
-        "Fleet Watchdog",
-        "says goodbye to its server",
-        "delay",
-    );
+async fn take_lock(connection: &Connection, what: &str) -> zbus::Result<OwnedFd> {
+    let body = (what, "Fleet Watchdog", "says goodbye to its server", "delay");
     let interface = Some(LOGIN_INTERFACE);
     let reply = connection
         .call_method(Some(LOGIN_NAME), LOGIN_PATH, interface, "Inhibit", &body)

@@ -411,10 +411,13 @@ async fn a_crash_is_told_at_once_and_an_operators_stop_is_kept() {
 
     a_box.news.send(seen("active")).await.unwrap();
     let unit = || "gateway.service".parse().unwrap();
-    let stop = News::JobNew {
+    let job = News::JobNew { unit: unit(), id: 1 };
+    a_box.news.send(job).await.unwrap();
+    let kind = JobKind::Stop;
+    let stop = News::JobKind {
         unit: unit(),
         id: 1,
-        kind: Some(JobKind::Stop),
+        kind,
     };
     a_box.news.send(stop).await.unwrap();
     a_box.news.send(seen("failed")).await.unwrap();
