@@ -13,6 +13,8 @@ use super::{JobOutcome, JobResult, ManagerError, ServiceManager, UnitFacts};
 pub struct FakeManager {
     /// Units by name; others do not exist.
     pub units: Mutex<HashMap<String, Result<UnitFacts, ManagerError>>>,
+    /// What a unit turns into after it was asked about once.
+    pub next: Mutex<HashMap<String, UnitFacts>>,
     /// How restarts end; none: `done`.
     pub restart_ends: Option<Result<JobOutcome, ManagerError>>,
     /// What was restarted, in order.
@@ -27,6 +29,14 @@ impl FakeManager {
         fake
     }
 
+    /// After the next question.
+    pub fn then(&self, unit: &UnitName, facts: UnitFacts) {
+        self.next
+            .lock()
+            .expect("no test panics with it")
+            .insert(unit.to_string(), facts);
+    }
+
     /// From now on.
     pub fn set(&self, unit: &UnitName, facts: Result<UnitFacts, ManagerError>) {
         self.units
@@ -38,11 +48,18 @@ impl FakeManager {
 
 impl ServiceManager for FakeManager {
     async fn unit(&self, unit: &UnitName) -> Result<UnitFacts, ManagerError> {
-        let units = self.units.lock().expect("no test panics with it");
-        units
+        let mut units = self.units.lock().expect("no test panics with it");
+        let now = units
             .get(unit.as_str())
             .cloned()
-            .unwrap_or_else(|| Ok(UnitFacts::default()))
+            .unwrap_or_else(|| Ok(UnitFacts::default()));
+        let next = self
+            .next
+            .lock()
+            .expect("no test panics with it")
+            .remove(unit.as_str());
+        units.extend(next.map(|facts| (unit.to_string(), Ok(facts))));
+        now
     }
 
     async fn restart(&self, unit: &UnitName, _deadline: Duration) -> Result<JobOutcome, ManagerError> {

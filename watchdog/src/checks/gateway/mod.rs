@@ -7,6 +7,7 @@
 //! 2. The main process is stopped ([`process`]), or the unit frozen.
 //! 3. Its event loop does not turn ([`hermes`]), or a probe has no answer ([`probes`]): failing, unless it has just
 //!    started (grace), or a fence that excuses it holds ([`fences`]).
+//!    A failing silence is looked at twice.
 //! 4. What could not be told: unknown. What it admits itself, or its scheduler: a warning.
 
 use std::time::Duration;
@@ -34,6 +35,9 @@ use hermes::Opinion;
 use probes::Miss;
 use unit::{Answer, Judged, Moment};
 
+/// Before a refusal counts, it is asked for again after this.
+const CONFIRM: Duration = Duration::from_secs(3);
+
 /// What one run leaves for the next, for one unit. It belongs to one boot and is emptied in another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -48,7 +52,7 @@ pub struct GatewayHistory {
 struct Life {
     process: Option<process::Process>,
     misses: Vec<Miss>,
-    opinion: Option<Opinion>,
+    opinion: Opinion,
     up: Duration,
     grace: Duration,
 }
@@ -61,7 +65,7 @@ pub async fn check(
     manager: &impl ServiceManager,
 ) -> (Finding, GatewayHistory) {
     match manager.unit(&settings.unit).await {
-        Ok(facts) => look(settings, history, ctx, &facts).await,
+        Ok(facts) => look(settings, history, ctx, &facts, manager).await,
         Err(error) => (unreachable(&settings.unit, &error), history),
     }
 }
@@ -76,43 +80,78 @@ fn unreachable(unit: &UnitName, error: &ManagerError) -> Finding {
     finding(unit, answer, Map::new())
 }
 
+/// One look, and a second one before a silence is believed: a gateway on its way down closes its ports a second or two
+/// before systemd sees it go (a genuine `hermes gateway restart` does), and that is no hang.
 async fn look(
     settings: &GatewaySettings,
     history: GatewayHistory,
     ctx: &Context,
     facts: &UnitFacts,
+    manager: &impl ServiceManager,
 ) -> (Finding, GatewayHistory) {
+    let (finding, history, silence) = pass(settings, history, ctx, facts).await;
+    let wait = match silence {
+        None => return (finding, history),
+        Some(Silence::Sustained) => Duration::ZERO,
+        Some(Silence::Quick) => CONFIRM,
+    };
+    tokio::time::sleep(wait).await;
+    let Ok(now) = manager.unit(&settings.unit).await else {
+        return (finding, history);
+    };
+    let as_before = now.active == facts.active && now.invocation == facts.invocation && now.job == facts.job;
+    if as_before && wait.is_zero() {
+        return (finding, history);
+    }
+    let later = Context {
+        now: ctx.now + wait,
+        monotonic: ctx.monotonic + wait,
+        ..ctx.clone()
+    };
+    let (finding, history, _) = pass(settings, history, &later, &now).await;
+    (finding, history)
+}
+
+/// How a gateway kept silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// For a whole time-out.
+    Sustained,
+    /// It refused at once.
+    Quick,
+}
+
+async fn pass(
+    settings: &GatewaySettings,
+    history: GatewayHistory,
+    ctx: &Context,
+    facts: &UnitFacts,
+) -> (Finding, GatewayHistory, Option<Silence>) {
     let unit = &settings.unit;
     let (history, moment) = recall(history, unit, facts, ctx);
     let mut values = figures(facts, &history, ctx);
     let judged = unit::judge(unit, facts, &moment);
     let opinion = match &settings.hermes {
-        Some(hermes) => Some(hermes::look(hermes, &settings.scope, facts, ctx).await),
-        None => None,
+        Some(hermes) => hermes::look(hermes, &settings.scope, facts, ctx).await,
+        None => Opinion::default(),
     };
-    if let Some(opinion) = &opinion {
-        values.extend(opinion.values.clone());
+    if settings.hermes.is_some() {
         let fences: Vec<Value> = opinion
             .fences
             .iter()
             .map(|fence| fence.why.as_str().into())
             .collect();
+        values.extend(opinion.values.clone());
         values.insert("fences".into(), fences.into());
     }
-    let fence = opinion
-        .as_ref()
-        .and_then(|opinion| opinion.fences.first().cloned());
-    let (mut answer, hold) = match judged {
-        Judged::Settled(answer) => (answer, None),
+    let fence = opinion.fences.first().map(|fence| Hold {
+        why: fence.why,
+        summary: fence.text.clone(),
+    });
+    let (mut answer, hold, silence) = match judged {
+        Judged::Settled(answer) => (answer, None, None),
         Judged::Active { up, hold } => {
-            let asked = settings.probes.iter().map(|probe| probes::ask(probe, ctx.now));
-            let misses: Vec<Miss> = future::join_all(asked)
-                .await
-                .into_iter()
-                .filter_map(Result::err)
-                .collect();
-            values.insert("probes".into(), settings.probes.len().into());
-            values.insert("probes_missed".into(), misses.len().into());
+            let misses = ask(settings, ctx, &mut values).await;
             let life = Life {
                 process: facts.main_pid.and_then(|pid| process::read(&ctx.root, pid)),
                 misses,
@@ -120,16 +159,39 @@ async fn look(
                 up,
                 grace: settings.restart.grace,
             };
-            (alive(unit, facts, &life), hold)
+            (alive(unit, facts, &life), hold, life.silence())
         }
     };
-    answer.hold = answer.hold.or(hold).or_else(|| {
-        fence.map(|fence| Hold {
-            why: fence.why,
-            summary: sentence(&fence.text),
-        })
-    });
-    (finding(unit, answer, values), history)
+    let silence = silence.filter(|_| answer.status == Status::Failing);
+    answer.hold = answer.hold.or(hold).or(fence);
+    (finding(unit, answer, values), history, silence)
+}
+
+/// All probes at once; what they missed.
+async fn ask(settings: &GatewaySettings, ctx: &Context, values: &mut Map<String, Value>) -> Vec<Miss> {
+    let asked = settings.probes.iter().map(|probe| probes::ask(probe, ctx.now));
+    let misses: Vec<Miss> = future::join_all(asked)
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    values.insert("probes".into(), settings.probes.len().into());
+    values.insert("probes_missed".into(), misses.len().into());
+    misses
+}
+
+impl Life {
+    fn silence(&self) -> Option<Silence> {
+        let sustained = self.opinion.hung.is_some()
+            || self
+                .misses
+                .iter()
+                .any(|miss| matches!(miss.why, KnownWhy::ProbeTimedOut | KnownWhy::ProbeFileStale));
+        if sustained {
+            return Some(Silence::Sustained);
+        }
+        (!self.misses.is_empty()).then_some(Silence::Quick)
+    }
 }
 
 /// Brings the history up to this run.
@@ -170,8 +232,7 @@ fn alive(unit: &UnitName, facts: &UnitFacts, life: &Life) -> Answer {
     if let Some(answer) = stopped(unit, facts, life.process) {
         return answer;
     }
-    let nobody = Opinion::default();
-    let opinion = life.opinion.as_ref().unwrap_or(&nobody);
+    let opinion = &life.opinion;
     let misses = life.misses.iter();
     let miss = misses.clone().find(|miss| miss.why != KnownWhy::CheckError);
     let hung = opinion

@@ -191,6 +191,30 @@ async fn active_but_hung_is_found_after_the_grace() {
     assert_eq!(place.check().await.why, KnownWhy::ProbeTimedOut);
 }
 
+/// A gateway on its way down closes its port before systemd sees it go.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_asked_for_again_before_it_counts() {
+    let closed = {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ProbeTarget::Tcp(port.local_addr().unwrap())
+    };
+    let mut place = Place::new(running(3600)).probe(closed);
+    assert_eq!(
+        said(&place.check().await),
+        (Status::Failing, KnownWhy::ProbeRefused, None)
+    );
+
+    let stopping = UnitFacts {
+        active: ActiveState::Deactivating,
+        sub: "stop-post".into(),
+        state_change: ago(0),
+        timeout_stop: Some(Duration::from_secs(60)),
+        ..running(3600)
+    };
+    place.manager.then(&unit_name(), stopping);
+    assert_eq!(place.check().await.why, KnownWhy::InTransition);
+}
+
 #[tokio::test]
 async fn a_stale_heartbeat_is_a_hang_and_an_idle_gateway_is_not() {
     let mut hung = Place::new(running(3600)).hermes(91);

@@ -157,11 +157,15 @@ fn masked(unit: &UnitName, facts: &UnitFacts) -> Option<Answer> {
 }
 
 fn crash_loop(unit: &UnitName, facts: &UnitFacts, found: CrashLoop) -> Answer {
+    let now = if facts.active == ActiveState::Active {
+        "running just now".to_owned()
+    } else {
+        ending(facts)
+    };
     let text = format!(
-        "{unit} crashes again and again: {} times within {} ({}); it never reaches `failed`, because systemd starts it anew each time",
+        "{unit} crashes again and again: {} times within {} ({now}); it never reaches `failed`, because systemd starts it anew each time",
         found.crashes,
         span_text(found.within),
-        ending(facts),
     );
     Answer::new(Status::Failing, KnownWhy::CrashLoop, text)
 }

@@ -146,7 +146,7 @@ impl Found {
         };
         let up = facts.active_enter.age(ctx.monotonic).unwrap_or_default();
         if let Some(state) = &self.state {
-            opinion.fences.extend(state.draining(ctx.now));
+            opinion.fences.extend(state.going(ctx.now));
             opinion.worries.extend(state.worries(facts, up));
             opinion
                 .values

@@ -15,6 +15,8 @@ use crate::systemd::UnitFacts;
 
 /// The longest legitimate drain upstream, 1,815 s, and a minute.
 const DRAIN: Duration = Duration::from_secs(1875);
+/// From its last word to the end of its process; a wedged end is found after this.
+const STOPPED: Duration = Duration::from_secs(120);
 /// A start that takes longer has stopped half-way.
 const STARTING: Duration = Duration::from_secs(600);
 /// Platforms named in one sentence.
@@ -67,13 +69,19 @@ impl State {
         })
     }
 
-    /// A drain is under way: nobody should restart it, and it may be slow to answer.
-    pub fn draining(&self, now: Timestamp) -> Option<Fence> {
+    /// It drains, or has stopped in good order and its process is about to end: nobody should restart it now, and it
+    /// need not answer.
+    pub fn going(&self, now: Timestamp) -> Option<Fence> {
         let age = Duration::try_from(now.duration_since(self.updated_at?)).unwrap_or_default();
-        (self.word == "draining" && age <= DRAIN).then(|| {
+        let (limit, what) = match self.word.as_str() {
+            "draining" => (DRAIN, "drains"),
+            "stopped" => (STOPPED, "has stopped in good order"),
+            _ => return None,
+        };
+        (age <= limit).then(|| {
             Fence::excusing(
                 KnownWhy::FenceDrain,
-                format!("the gateway drains since {}", span_text(age)),
+                format!("the gateway {what} since {}", span_text(age)),
             )
         })
     }

@@ -270,7 +270,15 @@ fn what_the_gateway_admits() {
         parse("starting", "{}").worries(&facts(), Duration::from_secs(60)),
         []
     );
-    let drain = |at: &str| parse("draining", "{}").draining(at.parse().unwrap());
+    let going = |word: &str, at: &str| parse(word, "{}").going(at.parse().unwrap());
+    let drain = |at: &str| going("draining", at);
+    assert!(going("stopped", "2026-11-21T10:01:59Z").is_some());
+    assert_eq!(
+        going("stopped", "2026-11-21T10:02:01Z"),
+        None,
+        "its end is wedged"
+    );
+    assert_eq!(going("running", "2026-11-21T10:00:00Z"), None);
     assert_eq!(drain("2026-11-21T10:30:00Z").unwrap().why, KnownWhy::FenceDrain);
     assert_eq!(drain("2026-11-21T10:32:00Z"), None, "no drain takes that long");
 }
