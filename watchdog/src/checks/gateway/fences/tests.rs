@@ -200,12 +200,10 @@ fn all_of_a_home_are_found() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_without_panic_and_old_ones_never_hold(text in ".{0,200}", age in 4000_i64..1_000_000) {
+    fn any_bytes_are_read_without_panic_and_old_ones_never_hold(text in "[^0-9]{0,200}", age in 4000_i64..1_000_000) {
         let file = file(text, age);
         let world = world();
         let fences = [update(&file, &world), update_incomplete(&file, &world), restart_pending(&file, &world), drain(&file, &world)];
-        // A file whose own text holds no time counts by its age.
-        prop_assume!(!file.text.contains(|c: char| c.is_ascii_digit()));
         prop_assert!(fences.iter().all(Option::is_none));
     }
 }
