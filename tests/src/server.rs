@@ -129,7 +129,7 @@ impl FleetServer {
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         answered
             .and_then(|inner| inner)
-            .with_context(|| format!("its log:\n{}", self.log()))?;
+            .map_err(|err| anyhow::anyhow!("{err:#}; its log:\n{}", self.log()))?;
         Ok(at)
     }
 

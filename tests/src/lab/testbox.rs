@@ -232,12 +232,11 @@ impl TestBox {
         let _ = exec::run(Command::new("ip").args(["link", "del", &self.port()]));
         let mut nspawn = self.nspawn().spawn().context("cannot start systemd-nspawn")?;
         let leader = Self::wait_for_leader(&mut nspawn);
-        let leader =
-            leader.map_err(|err| err.context(format!("{}'s console:\n{}", self.hostname, self.console())))?;
+        let leader = leader.map_err(|err| self.failed_to_boot(&err))?;
         *power = Some(Power { nspawn, leader });
         drop(power);
         self.wait_until_running()
-            .map_err(|err| err.context(format!("{}'s console:\n{}", self.hostname, self.console())))?;
+            .map_err(|err| self.failed_to_boot(&err))?;
         Ok(start.elapsed())
     }
 
@@ -417,6 +416,14 @@ impl TestBox {
             Ok(Some(status)) => Some(Err(anyhow::anyhow!("systemd-nspawn ended with {status}"))),
             Err(err) => Some(Err(err.into())),
         })?
+    }
+
+    fn failed_to_boot(&self, err: &anyhow::Error) -> anyhow::Error {
+        anyhow::anyhow!(
+            "{} does not boot: {err:#}; its console:\n{}",
+            self.hostname,
+            self.console()
+        )
     }
 
     fn wait_until_running(&self) -> Result<()> {
