@@ -14,6 +14,8 @@
 //! - `sweep`: the shell that ticks
 //! - `ingest`: heartbeats as they arrive
 //! - `web`: everything else over HTTP, and the listener
+//! - `data_dir`, `sd_notify`: the machine around
+//! - `app`: all of it put together
 
 pub mod clock;
 pub mod settings;
@@ -28,3 +30,6 @@ pub mod store;
 pub mod sweep;
 pub mod ingest;
 pub mod web;
+pub mod data_dir;
+pub mod sd_notify;
+pub mod app;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{Store, StoreError};
 
@@ -21,15 +21,23 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
+enum Message {
+    Do(Job),
+    /// Everything before it is done, nothing after it.
+    End,
+}
+
 /// The way to the store; cheap to clone.
 #[derive(Clone)]
 pub struct StoreHandle {
-    queue: SyncSender<Job>,
+    queue: SyncSender<Message>,
     timeout: Duration,
+    broken: Arc<watch::Sender<Option<String>>>,
 }
 
-/// The store's thread: ends when the last [`StoreHandle`] is gone and the queue is empty.
+/// The store's thread: ends by [`StoreThread::join`], or when the last [`StoreHandle`] is gone.
 pub struct StoreThread {
+    queue: SyncSender<Message>,
     thread: JoinHandle<()>,
     ended: Receiver<()>,
 }
@@ -40,7 +48,7 @@ impl StoreHandle {
         store: Box<dyn Store>,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> std::io::Result<(Self, StoreThread)> {
-        let (queue, jobs) = sync_channel::<Job>(QUEUE);
+        let (queue, jobs) = sync_channel::<Message>(QUEUE);
         let (done, ended) = sync_channel::<()>(1);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -51,8 +59,10 @@ impl StoreHandle {
         let handle = Self {
             queue,
             timeout: CALL_TIMEOUT,
+            broken: Arc::new(watch::channel(None).0),
         };
-        Ok((handle, StoreThread { thread, ended }))
+        let queue = handle.queue.clone();
+        Ok((handle, StoreThread { queue, thread, ended }))
     }
 
     /// The same store with another time-out.
@@ -61,6 +71,7 @@ impl StoreHandle {
         Self {
             queue: self.queue.clone(),
             timeout,
+            broken: Arc::clone(&self.broken),
         }
     }
 
@@ -79,12 +90,12 @@ impl StoreHandle {
                 let _ = reply.send(job(store));
             }
         });
-        self.queue.try_send(job).map_err(|err| match err {
+        self.queue.try_send(Message::Do(job)).map_err(|err| match err {
             TrySendError::Full(_) => StoreError::Overloaded { what },
             TrySendError::Disconnected(_) => StoreError::Closed,
         })?;
         match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => result.inspect_err(|err| self.look_at(err)),
             Ok(Err(_)) => Err(StoreError::Closed),
             Err(_) => Err(StoreError::TimedOut {
                 what,
@@ -92,11 +103,25 @@ impl StoreHandle {
             }),
         }
     }
+
+    /// Turns to `Some(what was found)` once the store proves to be damaged: only a restart mends that.
+    pub fn broken(&self) -> watch::Receiver<Option<String>> {
+        self.broken.subscribe()
+    }
+
+    fn look_at(&self, err: &StoreError) {
+        if matches!(err, StoreError::Corrupt { .. }) {
+            self.broken.send_replace(Some(err.to_string()));
+        }
+    }
 }
 
 impl StoreThread {
-    /// Waits until everything that waited is written; `false` if that took longer than `limit`.
+    /// Takes no more calls and waits until everything that waited is written; `false` if that takes longer than `limit`.
     pub fn join(self, limit: Duration) -> bool {
+        if self.queue.try_send(Message::End).is_err() {
+            return false;
+        }
         match self.ended.recv_timeout(limit) {
             Ok(()) => self.thread.join().is_ok(),
             Err(RecvTimeoutError::Disconnected) => {
@@ -108,13 +133,13 @@ impl StoreThread {
     }
 }
 
-fn work(mut store: Box<dyn Store>, jobs: &Receiver<Job>, clock: &dyn Fn() -> Timestamp) {
+fn work(mut store: Box<dyn Store>, jobs: &Receiver<Message>, clock: &dyn Fn() -> Timestamp) {
     let mut said = None;
     loop {
         match jobs.recv_timeout(TIDY_EVERY) {
-            Ok(job) => job(&mut *store),
+            Ok(Message::Do(job)) => job(&mut *store),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
         }
         tidy(&mut *store, clock(), &mut said);
     }

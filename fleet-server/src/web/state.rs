@@ -54,7 +54,7 @@ impl App {
     pub fn announce(&self, ix: BoxIx) {
         let info = self.directory().get(ix).and_then(box_info);
         match info {
-            Some(info) => self.intake.upsert(info),
+            Some(info) => self.intake.upsert(&info),
             None => self.intake.remove(ix),
         }
     }

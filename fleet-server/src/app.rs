@@ -1,0 +1,310 @@
+//! The server put together: from settings to running parts, and the bounded way back.
+//!
+//! It knows the order of things and nothing else. Start: data directory, store, directory, judging, receivers' workers,
+//! listener. End: judging first (so that our own going makes nobody dark), then connections, workers, and the store last.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use prometheus::{IntGaugeVec, Opts, Registry};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::directory::{Directory, Role, TokenHash};
+use crate::notify::http::HttpSender;
+use crate::notify::metrics::NotifyMetrics;
+use crate::notify::worker::{ReceiverHealth, Worker};
+use crate::sd_notify;
+use crate::settings::Settings;
+use crate::store::handle::{StoreHandle, StoreThread};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Loaded, OperatorRecord, StoreError};
+use crate::sweep::judging::{self, Judging};
+use crate::web::auth::{Purpose, new_secret};
+use crate::web::counters::WebMetrics;
+use crate::web::listener::Listener;
+use crate::web::rate::Rates;
+use crate::web::state::App;
+use crate::web::tls::{self, TlsError};
+use crate::web;
+
+/// A wrong configuration, as `sysexits.h` has it; systemd is told not to try again.
+pub const EXIT_CONFIG: u8 = 78;
+/// The name of the first operator.
+const ADMIN: &str = "admin";
+/// How long the judging side may take to write what it knows.
+const JUDGING_END: Duration = Duration::from_secs(8);
+/// How long a sending under way may take to end.
+const WORKERS_END: Duration = Duration::from_secs(6);
+/// How long the store may take to write what waits.
+const STORE_END: Duration = Duration::from_secs(8);
+
+/// Why the server did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address.
+    #[error("listen = {address}: cannot be bound; is another program on this port, or the address not this machine's?")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Anything that a machine in order does not do.
+    #[error("{doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store proved to be damaged while running.
+    #[error("{0}")]
+    Damaged(String),
+    /// The judging part ended by itself: nobody would be watched.
+    #[error("the part that judges ended by itself; this is a defect")]
+    JudgingEnded,
+}
+
+impl AppError {
+    /// With what the process ends.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Tls(_) => ExitCode::from(EXIT_CONFIG),
+            Self::DataDir(_)
+            | Self::Store(_)
+            | Self::Bind { .. }
+            | Self::System { .. }
+            | Self::Damaged(_)
+            | Self::JudgingEnded => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// A server that is built and listens, but does not run yet.
+pub struct Server {
+    data: DataDir,
+    app: Arc<App>,
+    listener: Listener,
+    judging: Judging,
+    workers: Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + Send + Sync>>>,
+    store: StoreHandle,
+    thread: StoreThread,
+}
+
+impl Server {
+    /// Builds all parts. Nothing is bound before everything that can be wrong with the configuration was looked at.
+    pub async fn build(settings: Settings) -> Result<Self, AppError> {
+        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
+        let data = DataDir::open(&settings.data_dir)?;
+        let clock = Clock::system();
+        let registry = Registry::new();
+        let (store, thread, mut loaded) = open_store(&data, &clock).await?;
+        admin(&data, &store, &clock, &mut loaded).await?;
+        build_info(&registry).map_err(defect("registering metrics"))?;
+        let metrics = WebMetrics::new(&registry).map_err(defect("registering metrics"))?;
+        let notify = NotifyMetrics::new(&registry).map_err(defect("registering metrics"))?;
+        retire_receivers(&store, &settings, &clock).await?;
+
+        let wake = Arc::new(Notify::new());
+        let directory = Directory::new(loaded.boxes.clone(), loaded.operators.clone());
+        let parts = judging::Parts {
+            clock: clock.clone(),
+            settings: &settings,
+            store: store.clone(),
+            wake: Arc::clone(&wake),
+            registry: &registry,
+        };
+        let judging = judging::build(parts, &directory, loaded)
+            .await
+            .map_err(defect("starting to judge"))?;
+        let workers = workers(&settings, &store, &wake, &notify, &judging)?;
+        let app = Arc::new(App {
+            clock,
+            every: settings.liveness.every,
+            directory: RwLock::new(directory),
+            changes: Mutex::new(()),
+            store: store.clone(),
+            intake: judging.intake.clone(),
+            view: Arc::clone(&judging.view),
+            rates: Rates::default(),
+            metrics,
+            registry,
+        });
+        let address = settings.listen;
+        let listener = Listener::bind(address, tls)
+            .await
+            .map_err(|source| AppError::Bind { address, source })?;
+        Ok(Self { data, app, listener, judging, workers, store, thread })
+    }
+
+    /// Where it listens (the port, if 0 was asked for).
+    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
+        self.listener.address()
+    }
+
+    /// Runs until `shutdown` ends or a part cannot go on, and then ends every part within its time.
+    pub async fn run(self, shutdown: impl Future<Output = &'static str>) -> Result<(), AppError> {
+        let (end, ending) = watch::channel(false);
+        let (end_judging, judging_ending) = watch::channel(false);
+        let mut broken = self.store.broken();
+        let mut judging = tokio::spawn(self.judging.run(judging_ending));
+        let mut workers = JoinSet::new();
+        for worker in self.workers {
+            workers.spawn(worker.run(ending.clone()));
+        }
+        let address = self.listener.address();
+        let router = web::router(Arc::clone(&self.app));
+        let listener = tokio::spawn(self.listener.serve(router, self.app, ending));
+        let address = address.map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        tracing::info!(%address, data_dir = %self.data.path().display(), version = env!("CARGO_PKG_VERSION"), "running");
+        sd_notify::notify("READY=1");
+
+        let verdict = tokio::select! {
+            why = shutdown => {
+                tracing::info!(why, "ending");
+                Ok(())
+            }
+            what = damaged(&mut broken) => Err(AppError::Damaged(what)),
+            _ = &mut judging => Err(AppError::JudgingEnded),
+        };
+        sd_notify::notify("STOPPING=1");
+        let mut late = Vec::new();
+        end_judging.send_replace(true);
+        if !judging.is_finished() && tokio::time::timeout(JUDGING_END, &mut judging).await.is_err() {
+            judging.abort();
+            late.push("judging");
+        }
+        end.send_replace(true);
+        match listener.await {
+            Ok(0) => {}
+            Ok(_) | Err(_) => late.push("connections"),
+        }
+        let all = async { while workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(WORKERS_END, all).await.is_err() {
+            workers.shutdown().await;
+            late.push("receivers");
+        }
+        drop(self.store);
+        let thread = self.thread;
+        let written = tokio::task::spawn_blocking(move || thread.join(STORE_END)).await.unwrap_or(false);
+        if !written {
+            late.push("store");
+        }
+        if late.is_empty() {
+            tracing::info!("ended: everything was written");
+        } else {
+            tracing::warn!(cut_off = late.join(", "), "ended: some parts did not end in time");
+        }
+        verdict
+    }
+}
+
+/// Until the store proves to be damaged.
+async fn damaged(broken: &mut watch::Receiver<Option<String>>) -> String {
+    match broken.wait_for(Option::is_some).await {
+        Ok(found) => found.clone().unwrap_or_default(),
+        // Nobody is left who could find out.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn open_store(data: &DataDir, clock: &Clock) -> Result<(StoreHandle, StoreThread, Loaded), AppError> {
+    let (path, now): (PathBuf, _) = (data.path().to_owned(), clock.wall());
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path, now)).await;
+    let opened = opened.map_err(defect("opening the store"))??;
+    let wall = clock.clone();
+    let (store, thread) = StoreHandle::spawn(Box::new(opened), Arc::new(move || wall.wall()))
+        .map_err(defect("starting the store's thread"))?;
+    let loaded = store.call("load", |store| store.load()).await?;
+    for note in &loaded.notes {
+        tracing::error!("{}", note.text);
+    }
+    Ok((store, thread, loaded))
+}
+
+/// Sees to it that `admin.token` is there and good: written at the first start, and again if it was removed; taken as it
+/// is if the store does not know it (it was lost).
+async fn admin(data: &DataDir, store: &StoreHandle, clock: &Clock, loaded: &mut Loaded) -> Result<(), AppError> {
+    let token = match data.admin_token()? {
+        Some(token) => token,
+        None => {
+            let token = new_secret(Purpose::OperatorToken).map_err(defect("making the admin's token"))?;
+            let path = data.write_admin_token(&token)?;
+            tracing::info!(file = %path.display(), "the first operator's token is written");
+            token
+        }
+    };
+    let hash = TokenHash::of(&token);
+    if loaded.operators.iter().any(|known| known.hash.same(&hash)) {
+        return Ok(());
+    }
+    let record = OperatorRecord { name: ADMIN.to_owned(), role: Role::Admin, hash, created_at: clock.wall() };
+    loaded.operators.retain(|known| known.name != ADMIN);
+    loaded.operators.push(record.clone());
+    store.call("store the admin's token", move |store| store.put_operator(&record)).await?;
+    Ok(())
+}
+
+/// Notifications for receivers that are no longer in the configuration would wait for ever.
+async fn retire_receivers(store: &StoreHandle, settings: &Settings, clock: &Clock) -> Result<(), AppError> {
+    let known: Vec<String> = settings.receivers.iter().map(|receiver| receiver.name.to_string()).collect();
+    let now = clock.wall();
+    let given_up = store
+        .call("give up notifications of unknown receivers", move |store| store.abandon_others(&known, now))
+        .await?;
+    if given_up > 0 {
+        tracing::warn!(given_up, "notifications for receivers that are no longer configured were given up");
+    }
+    Ok(())
+}
+
+type Workers = Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + Send + Sync>>>;
+
+fn workers(
+    settings: &Settings,
+    store: &StoreHandle,
+    wake: &Arc<Notify>,
+    metrics: &NotifyMetrics,
+    judging: &Judging,
+) -> Result<Workers, AppError> {
+    let outbox = Arc::new(store.clone());
+    let worker = |receiver: &crate::settings::Receiver| {
+        let intake = judging.intake.clone();
+        let health = move |health: ReceiverHealth| intake.receiver(&health.receiver, health.failing);
+        Ok(Worker {
+            receiver: receiver.clone(),
+            outbox: Arc::clone(&outbox),
+            sender: HttpSender::new().map_err(defect("building an HTTP client"))?,
+            wake: Arc::clone(wake),
+            metrics: metrics.clone(),
+            health: Box::new(health) as Box<dyn Fn(ReceiverHealth) + Send + Sync>,
+        })
+    };
+    settings.receivers.iter().map(worker).collect()
+}
+
+fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
+    let info = IntGaugeVec::new(Opts::new("fleet_build_info", "1; the label says which version runs."), &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    registry.register(Box::new(info))
+}
+
+fn defect<E: std::error::Error + Send + Sync + 'static>(doing: &'static str) -> impl Fn(E) -> AppError {
+    move |source| AppError::System { doing, source: Box::new(source) }
+}
