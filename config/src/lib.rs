@@ -7,8 +7,10 @@
 //! - [`problem`]: what is wrong with a file, and how it is said
 //! - [`section`]: one table, one value
 //! - [`scalar`]: durations, sizes, near misses
+//! - [`address`]: where a secret may go in the clear
 
 pub mod file;
 pub mod problem;
 pub mod section;
 pub mod scalar;
+pub mod address;

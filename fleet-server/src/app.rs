@@ -24,13 +24,13 @@ use crate::store::handle::{StoreHandle, StoreThread};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Loaded, OperatorRecord, StoreError};
 use crate::sweep::judging::{self, Judging};
+use crate::web;
 use crate::web::auth::{Purpose, new_secret};
 use crate::web::counters::WebMetrics;
 use crate::web::listener::Listener;
 use crate::web::rate::Rates;
 use crate::web::state::App;
 use crate::web::tls::{self, TlsError};
-use crate::web;
 
 /// A wrong configuration, as `sysexits.h` has it; systemd is told not to try again.
 pub const EXIT_CONFIG: u8 = 78;
@@ -56,7 +56,9 @@ pub enum AppError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address.
-    #[error("listen = {address}: cannot be bound; is another program on this port, or the address not this machine's?")]
+    #[error(
+        "listen = {address}: cannot be bound; is another program on this port, or the address not this machine's?"
+    )]
     Bind {
         /// The address.
         address: std::net::SocketAddr,
@@ -150,7 +152,15 @@ impl Server {
         let listener = Listener::bind(address, tls)
             .await
             .map_err(|source| AppError::Bind { address, source })?;
-        Ok(Self { data, app, listener, judging, workers, store, thread })
+        Ok(Self {
+            data,
+            app,
+            listener,
+            judging,
+            workers,
+            store,
+            thread,
+        })
     }
 
     /// Where it listens (the port, if 0 was asked for).
@@ -202,7 +212,9 @@ impl Server {
         }
         drop(self.store);
         let thread = self.thread;
-        let written = tokio::task::spawn_blocking(move || thread.join(STORE_END)).await.unwrap_or(false);
+        let written = tokio::task::spawn_blocking(move || thread.join(STORE_END))
+            .await
+            .unwrap_or(false);
         if !written {
             late.push("store");
         }
@@ -240,7 +252,12 @@ async fn open_store(data: &DataDir, clock: &Clock) -> Result<(StoreHandle, Store
 
 /// Sees to it that `admin.token` is there and good: written at the first start, and again if it was removed; taken as it
 /// is if the store does not know it (it was lost).
-async fn admin(data: &DataDir, store: &StoreHandle, clock: &Clock, loaded: &mut Loaded) -> Result<(), AppError> {
+async fn admin(
+    data: &DataDir,
+    store: &StoreHandle,
+    clock: &Clock,
+    loaded: &mut Loaded,
+) -> Result<(), AppError> {
     let token = match data.admin_token()? {
         Some(token) => token,
         None => {
@@ -254,22 +271,40 @@ async fn admin(data: &DataDir, store: &StoreHandle, clock: &Clock, loaded: &mut 
     if loaded.operators.iter().any(|known| known.hash.same(&hash)) {
         return Ok(());
     }
-    let record = OperatorRecord { name: ADMIN.to_owned(), role: Role::Admin, hash, created_at: clock.wall() };
+    let record = OperatorRecord {
+        name: ADMIN.to_owned(),
+        role: Role::Admin,
+        hash,
+        created_at: clock.wall(),
+    };
     loaded.operators.retain(|known| known.name != ADMIN);
     loaded.operators.push(record.clone());
-    store.call("store the admin's token", move |store| store.put_operator(&record)).await?;
+    store
+        .call("store the admin's token", move |store| {
+            store.put_operator(&record)
+        })
+        .await?;
     Ok(())
 }
 
 /// Notifications for receivers that are no longer in the configuration would wait for ever.
 async fn retire_receivers(store: &StoreHandle, settings: &Settings, clock: &Clock) -> Result<(), AppError> {
-    let known: Vec<String> = settings.receivers.iter().map(|receiver| receiver.name.to_string()).collect();
+    let known: Vec<String> = settings
+        .receivers
+        .iter()
+        .map(|receiver| receiver.name.to_string())
+        .collect();
     let now = clock.wall();
     let given_up = store
-        .call("give up notifications of unknown receivers", move |store| store.abandon_others(&known, now))
+        .call("give up notifications of unknown receivers", move |store| {
+            store.abandon_others(&known, now)
+        })
         .await?;
     if given_up > 0 {
-        tracing::warn!(given_up, "notifications for receivers that are no longer configured were given up");
+        tracing::warn!(
+            given_up,
+            "notifications for receivers that are no longer configured were given up"
+        );
     }
     Ok(())
 }
@@ -300,11 +335,17 @@ fn workers(
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
-    let info = IntGaugeVec::new(Opts::new("fleet_build_info", "1; the label says which version runs."), &["version"])?;
+    let info = IntGaugeVec::new(
+        Opts::new("fleet_build_info", "1; the label says which version runs."),
+        &["version"],
+    )?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(info))
 }
 
 fn defect<E: std::error::Error + Send + Sync + 'static>(doing: &'static str) -> impl Fn(E) -> AppError {
-    move |source| AppError::System { doing, source: Box::new(source) }
+    move |source| AppError::System {
+        doing,
+        source: Box::new(source),
+    }
 }

@@ -54,18 +54,31 @@ pub enum DataDirError {
 impl DataDir {
     /// Makes it if it is missing, closes it to others, and locks it.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        let io = |doing| move |source| DataDirError::Io { path: path.to_owned(), doing, source };
+        let io = |doing| {
+            move |source| DataDirError::Io {
+                path: path.to_owned(),
+                doing,
+                source,
+            }
+        };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(io("cannot be made"))?;
-        let mode = fs::metadata(path).map_err(io("cannot be read"))?.permissions().mode();
+        let mode = fs::metadata(path)
+            .map_err(io("cannot be read"))?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
-            fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io("cannot be closed to others"))?;
+            fs::set_permissions(path, Permissions::from_mode(0o700))
+                .map_err(io("cannot be closed to others"))?;
         }
         let lock = lock(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Its path.
@@ -79,26 +92,46 @@ impl DataDir {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(err) if err.kind() == io::ErrorKind::InvalidData => return Err(DataDirError::NoToken { path }),
-            Err(source) => return Err(DataDirError::Io { path, doing: "cannot be read", source }),
+            Err(err) if err.kind() == io::ErrorKind::InvalidData => {
+                return Err(DataDirError::NoToken { path });
+            }
+            Err(source) => {
+                return Err(DataDirError::Io {
+                    path,
+                    doing: "cannot be read",
+                    source,
+                });
+            }
         };
         let token = Secret::new(&text);
         let good = token.expose().len() >= 32 && token.expose().len() <= limits::TOKEN_BYTES;
-        if good { Ok(Some(token)) } else { Err(DataDirError::NoToken { path }) }
+        if good {
+            Ok(Some(token))
+        } else {
+            Err(DataDirError::NoToken { path })
+        }
     }
 
     /// Writes `admin.token`, readable by the server's user alone; it is on the disk when this returns.
     pub fn write_admin_token(&self, token: &Secret) -> Result<PathBuf, DataDirError> {
         let path = self.path.join(ADMIN_TOKEN_FILE);
         let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
             writeln!(file, "{}", token.expose())?;
             file.sync_all()?;
             File::open(&self.path)?.sync_all()
         };
         match write() {
             Ok(()) => Ok(path),
-            Err(source) => Err(DataDirError::Io { path, doing: "cannot be written", source }),
+            Err(source) => Err(DataDirError::Io {
+                path,
+                doing: "cannot be written",
+                source,
+            }),
         }
     }
 }
@@ -121,8 +154,14 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let pid = fs::read_to_string(&path).unwrap_or_default();
-            let holder = pid.trim().parse::<u32>().map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
-            return Err(DataDirError::Taken { path: dir.to_owned(), holder });
+            let holder = pid
+                .trim()
+                .parse::<u32>()
+                .map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
+            return Err(DataDirError::Taken {
+                path: dir.to_owned(),
+                holder,
+            });
         }
         Err(err) => return Err(io("cannot be locked")(err.into())),
     }
@@ -143,7 +182,10 @@ mod tests {
         let held = DataDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let second = DataDir::open(&path).unwrap_err().to_string();
-        assert!(second.contains(&format!("pid {}", std::process::id())), "{second}");
+        assert!(
+            second.contains(&format!("pid {}", std::process::id())),
+            "{second}"
+        );
         drop(held);
         DataDir::open(&path).unwrap();
     }

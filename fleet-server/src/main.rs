@@ -86,15 +86,24 @@ fn main() -> ExitCode {
 }
 
 fn check_config(file: &std::path::Path) -> ExitCode {
-    let checked = config::load(file).map_err(|err| err.to_string()).and_then(|settings| {
-        let tls = settings.tls.as_ref().map(fleet_server::web::tls::acceptor).transpose();
-        tls.map_err(|err| format!("{}: {err}", file.display()))?;
-        Ok(settings)
-    });
+    let checked = config::load(file)
+        .map_err(|err| err.to_string())
+        .and_then(|settings| {
+            let tls = settings
+                .tls
+                .as_ref()
+                .map(fleet_server::web::tls::acceptor)
+                .transpose();
+            tls.map_err(|err| format!("{}: {err}", file.display()))?;
+            Ok(settings)
+        });
     match checked {
         Ok(settings) => {
             let (receivers, routes) = (settings.receivers.len(), settings.routes.len());
-            println!("{}: good ({receivers} receivers, {routes} routes)", file.display());
+            println!(
+                "{}: good ({receivers} receivers, {routes} routes)",
+                file.display()
+            );
             ExitCode::SUCCESS
         }
         Err(text) => {

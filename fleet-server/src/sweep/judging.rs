@@ -41,8 +41,19 @@ pub struct Judging {
 
 /// From what the store held.
 pub async fn build(parts: Parts<'_>, directory: &Directory, loaded: Loaded) -> Result<Judging, StoreError> {
-    let _ = (parts.clock, parts.settings, parts.store, parts.wake, parts.registry, directory, loaded);
-    Ok(Judging { intake: Intake {}, view: Arc::new(Nothing) })
+    let _ = (
+        parts.clock,
+        parts.settings,
+        parts.store,
+        parts.wake,
+        parts.registry,
+        directory,
+        loaded,
+    );
+    Ok(Judging {
+        intake: Intake {},
+        view: Arc::new(Nothing),
+    })
 }
 
 impl Judging {

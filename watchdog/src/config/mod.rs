@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 pub use fleet_config::problem::{ConfigError, Problem};
 use fleet_config::{file, scalar, section};
-pub use server::{BadUrl, is_private, server_url};
+pub use fleet_config::address::is_private;
+pub use server::{BadUrl, server_url};
 pub use token::{TokenError, read_token};
 
 use crate::settings::Settings;

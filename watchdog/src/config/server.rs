@@ -1,12 +1,11 @@
 //! `[box]`, `[server]`, `[heartbeat]`, `[checks]`: who the box is, where it reports to, and how often.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::limits;
 use protocol::names::{BoxName, Labels};
-use url::{Host, Url};
+use url::Url;
 
 use super::section::{Item, Section};
 use crate::settings::{HeartbeatMode, HeartbeatSettings, RunSettings, ServerSettings};
@@ -108,7 +107,7 @@ pub fn server_url(text: &str) -> Result<Url, BadUrl> {
     }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_private(&url) => Ok(url),
+        "http" if super::is_private(&url) => Ok(url),
         "http" => Err(BadUrl::Clear),
         scheme => Err(BadUrl::Scheme(scheme.to_owned())),
     }
@@ -147,29 +146,6 @@ fn listed_url(item: &Item<'_>) -> Option<Url> {
             item.wrong(err.to_string());
             None
         }
-    }
-}
-
-/// Loopback, private networks, and the addresses and names of a tailnet.
-pub fn is_private(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => private_ip(IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => private_ip(IpAddr::V6(ip)),
-        Some(Host::Domain(name)) => {
-            name == "localhost" || name.ends_with(".localhost") || name.ends_with(".ts.net")
-        }
-        None => false,
-    }
-}
-
-fn private_ip(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            // 100.64.0.0/10: what Tailscale gives to its nodes.
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
