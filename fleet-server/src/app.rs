@@ -8,29 +8,33 @@ use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus::{IntGaugeVec, Opts, Registry};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::directory::{Directory, Role, TokenHash};
+use crate::incident::change::Change;
+use crate::intake::Intake;
 use crate::notify::http::HttpSender;
 use crate::notify::metrics::NotifyMetrics;
+use crate::notify::route::Planner;
 use crate::notify::worker::{ReceiverHealth, Worker};
 use crate::sd_notify;
 use crate::settings::Settings;
 use crate::store::handle::{StoreHandle, StoreThread};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Loaded, OperatorRecord, StoreError};
-use crate::sweep::judging::{self, Judging};
-use crate::web;
+use crate::sweep::Sweep;
 use crate::web::auth::{Purpose, new_secret};
 use crate::web::counters::WebMetrics;
 use crate::web::listener::Listener;
 use crate::web::rate::Rates;
 use crate::web::state::App;
 use crate::web::tls::{self, TlsError};
+use crate::web::{self, state};
 
 /// A wrong configuration, as `sysexits.h` has it; systemd is told not to try again.
 pub const EXIT_CONFIG: u8 = 78;
@@ -103,8 +107,8 @@ pub struct Server {
     data: DataDir,
     app: Arc<App>,
     listener: Listener,
-    judging: Judging,
-    workers: Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + Send + Sync>>>,
+    sweep: Sweep<StoreHandle>,
+    workers: Workers,
     store: StoreHandle,
     thread: StoreThread,
 }
@@ -123,27 +127,23 @@ impl Server {
         let notify = NotifyMetrics::new(&registry).map_err(defect("registering metrics"))?;
         retire_receivers(&store, &settings, &clock).await?;
 
-        let wake = Arc::new(Notify::new());
-        let directory = Directory::new(loaded.boxes.clone(), loaded.operators.clone());
-        let parts = judging::Parts {
-            clock: clock.clone(),
-            settings: &settings,
-            store: store.clone(),
-            wake: Arc::clone(&wake),
-            registry: &registry,
-        };
-        let judging = judging::build(parts, &directory, loaded)
-            .await
-            .map_err(defect("starting to judge"))?;
-        let workers = workers(&settings, &store, &wake, &notify, &judging)?;
+        let mut directory = Directory::new(loaded.boxes.clone(), loaded.operators.clone());
+        for stored in &loaded.reports {
+            if let Some(ix) = directory.by_id(stored.id).map(|entry| entry.ix) {
+                directory.declare(ix, &stored.report.labels);
+            }
+        }
+        let bells: Vec<Arc<Notify>> = settings.receivers.iter().map(|_| Arc::default()).collect();
+        let sweep = sweep(&settings, &directory, loaded, &store, &clock, bells.clone()).await?;
+        let workers = workers(&settings, &store, &bells, &notify, &sweep.intake())?;
         let app = Arc::new(App {
             clock,
             every: settings.liveness.every,
             directory: RwLock::new(directory),
             changes: Mutex::new(()),
             store: store.clone(),
-            intake: judging.intake.clone(),
-            view: Arc::clone(&judging.view),
+            intake: sweep.intake(),
+            view: sweep.view(),
             rates: Rates::default(),
             metrics,
             registry,
@@ -156,7 +156,7 @@ impl Server {
             data,
             app,
             listener,
-            judging,
+            sweep,
             workers,
             store,
             thread,
@@ -171,9 +171,9 @@ impl Server {
     /// Runs until `shutdown` ends or a part cannot go on, and then ends every part within its time.
     pub async fn run(self, shutdown: impl Future<Output = &'static str>) -> Result<(), AppError> {
         let (end, ending) = watch::channel(false);
-        let (end_judging, judging_ending) = watch::channel(false);
+        let (end_judging, judging_ending) = oneshot::channel::<()>();
         let mut broken = self.store.broken();
-        let mut judging = tokio::spawn(self.judging.run(judging_ending));
+        let mut judging = tokio::spawn(self.sweep.run(judging_ending.map(drop)));
         let mut workers = JoinSet::new();
         for worker in self.workers {
             workers.spawn(worker.run(ending.clone()));
@@ -195,7 +195,7 @@ impl Server {
         };
         sd_notify::notify("STOPPING=1");
         let mut late = Vec::new();
-        end_judging.send_replace(true);
+        drop(end_judging);
         if !judging.is_finished() && tokio::time::timeout(JUDGING_END, &mut judging).await.is_err() {
             judging.abort();
             late.push("judging");
@@ -311,27 +311,57 @@ async fn retire_receivers(store: &StoreHandle, settings: &Settings, clock: &Cloc
 
 type Workers = Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + Send + Sync>>>;
 
+/// The judging side, with the way of its changes: routed into rows, written, workers woken.
+async fn sweep(
+    settings: &Settings,
+    directory: &Directory,
+    loaded: Loaded,
+    store: &StoreHandle,
+    clock: &Clock,
+    bells: Vec<Arc<Notify>>,
+) -> Result<Sweep<StoreHandle>, AppError> {
+    let receivers = settings
+        .receivers
+        .iter()
+        .map(|receiver| receiver.name.to_string())
+        .collect();
+    let told = store.call("read who was told", |store| store.told()).await?;
+    let mut planner = Planner::new(receivers, settings.routes.clone(), told);
+    let plan = Box::new(move |changes: &[Change]| planner.plan(changes));
+    let wake = Box::new(move || bells.iter().for_each(|bell| bell.notify_one()));
+    let boxes = directory.iter().filter_map(state::box_info).collect();
+    let keep = Arc::new(store.clone());
+    Ok(Sweep::new(
+        settings,
+        boxes,
+        loaded,
+        keep,
+        clock.clone(),
+        (plan, wake),
+    ))
+}
+
 fn workers(
     settings: &Settings,
     store: &StoreHandle,
-    wake: &Arc<Notify>,
+    bells: &[Arc<Notify>],
     metrics: &NotifyMetrics,
-    judging: &Judging,
+    intake: &Intake,
 ) -> Result<Workers, AppError> {
     let outbox = Arc::new(store.clone());
-    let worker = |receiver: &crate::settings::Receiver| {
-        let intake = judging.intake.clone();
+    let worker = |(receiver, bell): (&crate::settings::Receiver, &Arc<Notify>)| {
+        let intake = intake.clone();
         let health = move |health: ReceiverHealth| intake.receiver(&health.receiver, health.failing);
         Ok(Worker {
             receiver: receiver.clone(),
             outbox: Arc::clone(&outbox),
             sender: HttpSender::new().map_err(defect("building an HTTP client"))?,
-            wake: Arc::clone(wake),
+            wake: Arc::clone(bell),
             metrics: metrics.clone(),
             health: Box::new(health) as Box<dyn Fn(ReceiverHealth) + Send + Sync>,
         })
     };
-    settings.receivers.iter().map(worker).collect()
+    settings.receivers.iter().zip(bells).map(worker).collect()
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {

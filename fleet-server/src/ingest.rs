@@ -56,6 +56,7 @@ async fn take(app: &App, arrived: Arrived, request: Request<Body>) -> Result<Hea
             .is_some_and(|entry| entry.record.declared != declared);
         if differs {
             app.directory_mut().declare(ix, &declared);
+            app.announce(ix);
         }
     }
     if let Some(peer) = peer {

@@ -1,5 +1,6 @@
 //! `/v1/boxes`: who is there, how they do, and their tokens.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +14,17 @@ use protocol::enroll::EnrollAnswerBody;
 use protocol::incident::Incident;
 use protocol::limits;
 use protocol::names::{BoxName, Labels};
-use protocol::report::{Report, Status};
+use protocol::report::Report;
 
 use super::auth::{self, Purpose, new_secret};
 use super::body;
 use super::problem::Refusal;
 use super::query::Query;
 use super::state::App;
-use super::view::BoxView;
 use crate::directory::{BoxEntry, Role, TokenHash};
+use crate::liveness::BoxIx;
 use crate::store::{BoxRecord, NewBox, StoreError};
+use crate::sweep::view::BoxView;
 
 /// How long an old token stays good after a rotation, unless the request says otherwise.
 const OVERLAP: Duration = Duration::from_secs(3600);
@@ -43,7 +45,13 @@ pub async fn list(
     let state: Option<Liveness> = query.parsed("state")?;
     let text = query.one("q")?.map(str::to_lowercase);
     let labels: Vec<(&str, &str)> = query.all("label").map(label).collect::<Result<_, _>>()?;
-    let mut entries: Vec<BoxEntry> = app
+    let mut views: HashMap<BoxIx, BoxView> = app
+        .view
+        .boxes()
+        .into_iter()
+        .map(|view| (view.info.ix, view))
+        .collect();
+    let mut found: Vec<(BoxEntry, Option<BoxView>)> = app
         .directory()
         .iter()
         .filter(|entry| {
@@ -55,21 +63,16 @@ pub async fn list(
                 .iter()
                 .all(|(name, value)| entry.labels.get(name) == Some(value))
         })
-        .cloned()
+        .map(|entry| (entry.clone(), views.remove(&entry.ix)))
+        .filter(|(_, view)| state.is_none_or(|state| liveness(view.as_ref()) == state))
         .collect();
-    entries.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-    let places: Vec<_> = entries.iter().map(|entry| entry.ix).collect();
-    let views = app.view.boxes(&places);
-    let open = app.view.open();
-    let rows = entries
+    found.sort_by(|(a, _), (b, _)| a.record.name.cmp(&b.record.name));
+    let total = found.len() as u64;
+    let boxes = found
         .iter()
-        .zip(&views)
-        .filter(|(_, view)| state.is_none_or(|state| liveness(view.as_ref()) == state));
-    let total = rows.clone().count() as u64;
-    let boxes = rows
         .skip(usize::try_from(page.offset()).unwrap_or(usize::MAX))
         .take(page.rows as usize)
-        .map(|(entry, view)| row(entry, view.as_ref(), &open))
+        .map(|(entry, view)| row(entry, view.as_ref()))
         .collect();
     Ok(Json(BoxPage {
         boxes,
@@ -247,57 +250,42 @@ fn find(app: &App, name: &str) -> Result<BoxEntry, Refusal> {
     known.ok_or_else(|| Refusal::not_found(format!("there is no box named {shown:?}")))
 }
 
-fn row(entry: &BoxEntry, view: Option<&BoxView>, open: &[Incident]) -> BoxRow {
-    let about = |incident: &&Incident| incident.box_name.as_ref() == Some(&entry.record.name);
+fn row(entry: &BoxEntry, view: Option<&BoxView>) -> BoxRow {
     BoxRow {
         name: entry.record.name.clone(),
         state: liveness(view),
         state_since: view.and_then(|view| view.since),
         last_seen: view.and_then(|view| view.last_seen),
         labels: entry.labels.clone(),
-        worst: view
-            .and_then(|view| view.report.as_ref())
-            .and_then(|(report, _)| worst(report)),
-        open_incidents: open.iter().filter(about).count() as u32,
+        worst: view.and_then(|view| view.worst),
+        open_incidents: view.map_or(0, |view| view.open_incidents),
         paused: view.and_then(|view| view.paused.clone()),
     }
 }
 
 fn detail(app: &App, entry: &BoxEntry) -> BoxDetail {
-    let view = app.view.boxes(&[entry.ix]).pop().flatten();
-    let open = app.view.open();
-    let (report, received) = match view.as_ref().and_then(|view| view.report.clone()) {
-        Some((report, at)) => (Some(Report::clone(&report)), Some(at)),
-        None => (None, None),
+    let view = app.view.one(entry.ix);
+    let row = row(entry, view.as_ref());
+    let about = |incident: &Incident| incident.box_name.as_ref() == Some(&entry.record.name);
+    let (report, units, clock_skew_ms) = match view {
+        Some(view) => (view.report, view.units, view.clock_skew_ms),
+        None => (None, Vec::new(), None),
     };
+    let (report, report_received_at) = report.map(|(report, at)| (Report::clone(&report), at)).unzip();
     BoxDetail {
-        row: row(entry, view.as_ref(), &open),
+        row,
         added_at: entry.record.added_at,
         report,
-        report_received_at: received,
-        units: view.as_ref().map(|view| view.units.clone()).unwrap_or_default(),
-        clock_skew_ms: view.as_ref().and_then(|view| view.clock_skew_ms),
+        report_received_at,
+        units,
+        clock_skew_ms,
         witness_tcp: entry.record.witness_tcp.clone(),
-        incidents: open
-            .into_iter()
-            .filter(|incident| incident.box_name.as_ref() == Some(&entry.record.name))
-            .collect(),
+        incidents: app.view.open().into_iter().filter(about).collect(),
     }
 }
 
 fn liveness(view: Option<&BoxView>) -> Liveness {
     view.map_or(Liveness::Unseen, |view| view.state)
-}
-
-/// The worst answer of a report. `unknown` is worse than `ok`: nobody knows.
-fn worst(report: &Report) -> Option<Status> {
-    let rank = |status: &Status| match status {
-        Status::Ok => 0,
-        Status::Unknown => 1,
-        Status::Warning => 2,
-        Status::Failing => 3,
-    };
-    report.checks.iter().map(|check| check.status).max_by_key(rank)
 }
 
 fn label(text: &str) -> Result<(&str, &str), Refusal> {

@@ -164,7 +164,11 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, stream: 
     // Our own time-out says nothing about the box.
     let ours = ended.is_err_and(|err| err.is_timeout());
     if !ours && let Some(ix) = peer.bereaved() {
-        shared.app.intake.closed(ix, peer.id(), shared.app.clock.mono());
+        let clock = &shared.app.clock;
+        shared
+            .app
+            .intake
+            .closed(ix, peer.id(), clock.mono(), clock.wall());
     }
 }
 

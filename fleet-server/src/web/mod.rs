@@ -1,4 +1,4 @@
-//! What people, boxes and machines ask over HTTP. It reads copies ([`view`]) and changes only boxes, tokens, codes and
+//! What people, boxes and machines ask over HTTP. It reads copies ([`View`](crate::sweep::view::View)) and changes only boxes, tokens, codes and
 //! acknowledgements; it never judges.
 //!
 //! - [`listener`], [`tls`], [`connection`]: how a request gets here
@@ -22,7 +22,6 @@ mod query;
 pub mod rate;
 pub mod state;
 pub mod tls;
-pub mod view;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! What every handler shares.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -8,12 +8,12 @@ use tokio::sync::Mutex;
 
 use super::counters::WebMetrics;
 use super::rate::Rates;
-use super::view::View;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::intake::{BoxInfo, Intake};
 use crate::liveness::BoxIx;
 use crate::store::handle::StoreHandle;
+use crate::sweep::view::View;
 
 /// What every handler shares.
 pub struct App {
@@ -30,7 +30,7 @@ pub struct App {
     /// Where beats go.
     pub intake: Intake,
     /// What is read.
-    pub view: Arc<dyn View>,
+    pub view: View,
     /// How often boxes and strangers may come.
     pub rates: Rates,
     /// Own counters.
@@ -54,7 +54,7 @@ impl App {
     pub fn announce(&self, ix: BoxIx) {
         let info = self.directory().get(ix).and_then(box_info);
         match info {
-            Some(info) => self.intake.upsert(&info),
+            Some(info) => self.intake.upsert(&info, self.clock.mono(), self.clock.wall()),
             None => self.intake.remove(ix),
         }
     }
@@ -67,8 +67,9 @@ pub fn box_info(entry: &crate::directory::BoxEntry) -> Option<BoxInfo> {
     }
     Some(BoxInfo {
         ix: entry.ix,
+        id: entry.record.id,
         name: entry.record.name.clone(),
-        labels: entry.record.labels.clone(),
+        labels: entry.labels.clone(),
         witness_tcp: entry.record.witness_tcp.clone(),
     })
 }

@@ -12,9 +12,9 @@ mod token;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+pub use fleet_config::address::is_private;
 pub use fleet_config::problem::{ConfigError, Problem};
 use fleet_config::{file, scalar, section};
-pub use fleet_config::address::is_private;
 pub use server::{BadUrl, server_url};
 pub use token::{TokenError, read_token};
 
