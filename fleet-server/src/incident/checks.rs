@@ -4,6 +4,8 @@
 //! - failing and warning open, ok resolves; unknown does neither, but the incident says so. A check that is not asked
 //!   any more (not configured, disabled, not in the report), or that an operator's doing explains (stopped, masked),
 //!   is resolved.
+//! - That an operator stopped the gateway is a warning (info). If somebody was paged before that was known, the page
+//!   ends with that explanation.
 //! - A gateway unit has one incident, whoever saw it: the report, or the beats in between ([`units`](super::units)). It
 //!   ends when neither says that it is wrong.
 //! - Remedies are told in the order in which they happened, before the checks' own answers, so that the restart stands in
@@ -13,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use protocol::incident::Kind;
+use protocol::incident::{Kind, Severity};
 use protocol::report::{CheckName, CheckReport, Outcome, RemedyReport, Report, Status};
 use protocol::why::KnownWhy;
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ use super::change::Change;
 use super::facts::CheckState;
 use super::gone::about;
 use super::ledger::{Key, Ledger, Say, Tell};
-use super::severity;
+use super::severity::{self, louder};
 use super::text::{Details, remedy_sentence, remedy_value};
 use super::units::Watch;
 use crate::liveness::BoxIx;
@@ -88,7 +90,7 @@ impl Ledger {
             return self.say(key, say, if same { Tell::Nobody } else { Tell::Timeline }, now);
         }
         let still_wrong = check.is_some_and(|check| match check.status {
-            Status::Failing | Status::Warning => !check.explained,
+            Status::Failing | Status::Warning => true,
             Status::Unknown => !check.explained && self.seen_by_report(&key),
             Status::Ok => false,
         });
@@ -106,6 +108,10 @@ impl Ledger {
         rows.filter_map(|(row, kind)| {
             let severity = severity::of_check(kind, row.status)?;
             let key = key(ix, kind, subject(row));
+            if self.was_louder_than(&key, severity) && check_state(row)?.1.explained {
+                let said = format!("{}: {}", self.name(ix), row.summary);
+                return self.resolve(&key, said, now);
+            }
             let say = Say {
                 severity,
                 summary: format!("{}: {}", self.name(ix), row.summary),
@@ -155,9 +161,9 @@ impl Ledger {
     fn resolve_check(&mut self, key: &Key, state: Option<&CheckState>, now: Moment) -> Option<Change> {
         let ix = key.about?;
         let said = match state {
-            Some(state) if state.explained => state.summary.clone(),
             Some(state) => match state.status {
                 Status::Ok => state.summary.clone(),
+                Status::Unknown if state.explained => state.summary.clone(),
                 Status::Failing | Status::Warning | Status::Unknown => return None,
             },
             None => format!("the {} check is not made any more", key.kind),
@@ -261,6 +267,11 @@ impl Ledger {
         })
     }
 
+    fn was_louder_than(&self, key: &Key, severity: Severity) -> bool {
+        let was = self.incident(key).map(|incident| incident.severity);
+        was.is_some_and(|was| was != severity && louder(was, severity) == was)
+    }
+
     fn same_why(&self, key: &Key, why: &str) -> bool {
         let incident = self.incident(key);
         incident.is_some_and(|incident| incident.details.get("why").and_then(Value::as_str) == Some(why))
@@ -304,12 +315,11 @@ pub(super) fn check_state(row: &CheckReport) -> Option<((Kind, String), CheckSta
         KnownWhy::NotConfigured,
         KnownWhy::Disabled,
     ];
-    let wrong = matches!(row.status, Status::Failing | Status::Warning);
     let state = CheckState {
         status: row.status,
         why: row.why.to_string(),
         summary: row.summary.clone(),
-        explained: !wrong && BY_AN_OPERATOR.iter().any(|why| row.why == *why),
+        explained: row.status != Status::Failing && BY_AN_OPERATOR.iter().any(|why| row.why == *why),
     };
     Some(((kind_of(row)?, subject(row)), state))
 }

@@ -23,3 +23,6 @@ mod units;
 mod others;
 
 pub use gone::{group_of, subject_of};
+
+#[cfg(test)]
+mod tests;
