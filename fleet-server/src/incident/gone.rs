@@ -67,9 +67,10 @@ impl Ledger {
     }
 
     /// The state of a box as it was before the start, without a change.
-    pub fn restore_state(&mut self, ix: BoxIx, state: Liveness) {
+    pub fn restore_state(&mut self, ix: BoxIx, state: Liveness, now: Moment) {
         if let Some(facts) = self.facts_mut(ix) {
             facts.state = state;
+            facts.report_since = now.mono;
         }
     }
 

@@ -42,7 +42,7 @@ fn ledger() -> Ledger {
             witness_tcp: None,
         };
         ledger.add(info, None);
-        ledger.restore_state(BoxIx(ix), Liveness::Live);
+        ledger.restore_state(BoxIx(ix), Liveness::Live, at(0));
     }
     ledger
 }

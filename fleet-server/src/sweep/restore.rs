@@ -65,7 +65,8 @@ pub(super) fn restore(
         let record = reconciled(&info, records.remove(&info.id), &open, &mut storms);
         judge.add(info.ix, &info.labels, record.as_ref(), now);
         if let Some(record) = &record {
-            ledger.restore_state(info.ix, judge.row(info.ix).map_or(record.state, |row| row.state));
+            let state = judge.row(info.ix).map_or(record.state, |row| row.state);
+            ledger.restore_state(info.ix, state, now);
         }
         if open
             .iter()

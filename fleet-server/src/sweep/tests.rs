@@ -1,1 +1,497 @@
-//! tests
+//! The shell in paused time, over a store that can be made to fail: what is written, when, and what a restart knows.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+use protocol::heartbeat::{Goodbye, GoodbyeWhy, Heartbeat};
+use protocol::incident::{EventKind, Incident, Kind};
+use protocol::names::{BoxName, Labels, Word};
+use protocol::report::{Host, Report};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::view::{Health, Judgement, NotJudging};
+use super::*;
+use crate::liveness::ConnId;
+use crate::liveness::record::Record;
+use crate::notify::route::Planner;
+use crate::settings::{LivenessSettings, Receiver, ReceiverKind, Webhook};
+use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport};
+use crate::web::view::View;
+
+#[derive(Default)]
+struct FakeStore {
+    failing: AtomicBool,
+    changes: Mutex<Vec<Change>>,
+    rows: Mutex<Vec<OutboxRow>>,
+    records: Mutex<HashMap<BoxId, Record>>,
+    reports: Mutex<HashMap<BoxId, StoredReport>>,
+    woken: AtomicUsize,
+}
+
+impl FakeStore {
+    fn answer(&self) -> Result<(), StoreError> {
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(StoreError::Full { path: "db".into() });
+        }
+        Ok(())
+    }
+
+    fn told(&self) -> Vec<(EventKind, Kind)> {
+        let changes = self.changes.lock().unwrap();
+        let notified = changes.iter().filter(|change| change.notify);
+        notified
+            .map(|change| (change.event, change.incident.kind))
+            .collect()
+    }
+
+    fn loaded(&self) -> Loaded {
+        let mut open: HashMap<i64, (Incident, u32)> = HashMap::new();
+        for change in self.changes.lock().unwrap().iter() {
+            if change.event == EventKind::Resolved {
+                open.remove(&change.incident.id);
+            } else {
+                open.insert(change.incident.id, (change.incident.clone(), change.revision));
+            }
+        }
+        let stored = |(incident, revision)| StoredIncident {
+            incident,
+            revision,
+            ack: None,
+            timeline: vec![],
+        };
+        let memory = |(id, record): (&BoxId, &Record)| BoxMemory {
+            id: *id,
+            record: record.clone(),
+        };
+        Loaded {
+            memories: self.records.lock().unwrap().iter().map(memory).collect(),
+            reports: self.reports.lock().unwrap().values().cloned().collect(),
+            incidents: open.into_values().map(stored).collect(),
+            next_incident_id: 1 + self.changes.lock().unwrap().len() as i64,
+            ..Loaded::default()
+        }
+    }
+}
+
+impl Keep for FakeStore {
+    async fn commit(&self, changes: Vec<Change>, rows: Vec<OutboxRow>) -> Result<(), StoreError> {
+        self.answer()?;
+        self.changes.lock().unwrap().extend(changes);
+        self.rows.lock().unwrap().extend(rows);
+        Ok(())
+    }
+
+    async fn remember(
+        &self,
+        memories: Vec<BoxMemory>,
+        reports: Vec<StoredReport>,
+        _sync: bool,
+    ) -> Result<(), StoreError> {
+        self.answer()?;
+        let mut records = self.records.lock().unwrap();
+        records.extend(memories.into_iter().map(|memory| (memory.id, memory.record)));
+        let mut stored = self.reports.lock().unwrap();
+        stored.extend(reports.into_iter().map(|report| (report.id, report)));
+        Ok(())
+    }
+}
+
+/// A server with some boxes that beat.
+struct World {
+    store: Arc<FakeStore>,
+    clock: Clock,
+    boxes: Vec<SimBox>,
+    witness: Option<String>,
+    server: Option<Server>,
+}
+
+struct Server {
+    intake: Intake,
+    view: Judgement,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct SimBox {
+    up: bool,
+    session: u128,
+    seq: u64,
+    goodbye: Option<Goodbye>,
+    report: Option<Box<Report>>,
+}
+
+impl World {
+    fn new(boxes: usize) -> Self {
+        let mut world = Self {
+            store: Arc::default(),
+            clock: Clock::starting_at(Timestamp::from_second(1_763_755_200).unwrap()),
+            boxes: (0..boxes)
+                .map(|at| SimBox {
+                    up: true,
+                    session: at as u128 + 1,
+                    seq: 0,
+                    goodbye: None,
+                    report: None,
+                })
+                .collect(),
+            witness: None,
+            server: None,
+        };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let infos = (0..self.boxes.len() as u32)
+            .map(|at| info(at, self.witness.clone()))
+            .collect();
+        let mut planner = Planner::new(vec!["hook".into()], vec![], []);
+        let plan: Plan = Box::new(move |changes| planner.plan(changes));
+        let store = Arc::clone(&self.store);
+        let wake: Wake = Box::new(move || {
+            store.woken.fetch_add(1, Ordering::Relaxed);
+        });
+        let sweep = Sweep::new(
+            &settings(),
+            infos,
+            self.store.loaded(),
+            Arc::clone(&self.store),
+            self.clock.clone(),
+            (plan, wake),
+        );
+        let (stop, stopped) = oneshot::channel();
+        self.server = Some(Server {
+            intake: sweep.intake(),
+            view: sweep.view(),
+            stop,
+            task: tokio::spawn(sweep.run(async {
+                let _ = stopped.await;
+            })),
+        });
+    }
+
+    /// SIGTERM.
+    async fn end(&mut self) {
+        let server = self.server.take().unwrap();
+        server.stop.send(()).unwrap();
+        server.task.await.unwrap();
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        self.server.take().unwrap().task.abort();
+    }
+
+    async fn run(&mut self, secs: u64) {
+        for _ in 0..secs {
+            for at in 0..self.boxes.len() {
+                if self.boxes[at].up {
+                    self.beat(at);
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Whether the server wants the report.
+    fn beat(&mut self, at: usize) -> bool {
+        let sim = &mut self.boxes[at];
+        sim.seq += 1;
+        let beat = Heartbeat {
+            boot_id: Uuid::from_u128(sim.session),
+            session: Uuid::from_u128(sim.session),
+            seq: sim.seq,
+            every_ms: 1000,
+            sent_at: self.clock.wall(),
+            units: vec![],
+            goodbye: sim.goodbye.clone(),
+            paused: None,
+            report_id: sim.report.as_ref().map(|report| report.id),
+            report_stale_secs: None,
+            check_every_secs: Some(120),
+            report: None,
+        };
+        let (mono, wall) = (self.clock.mono(), self.clock.wall());
+        let Some(server) = &self.server else { return false };
+        let intake = &server.intake;
+        let accepted = intake.beat(BoxIx(at as u32), ConnId(at as u64), mono, wall, beat.clone());
+        let wanted = accepted.unwrap().want_report;
+        if wanted {
+            sim.seq += 1;
+            let beat = Heartbeat {
+                seq: sim.seq,
+                report: sim.report.clone(),
+                ..beat
+            };
+            let answer = intake.beat(BoxIx(at as u32), ConnId(at as u64), mono, wall, beat);
+            assert!(!answer.unwrap().want_report);
+        }
+        wanted
+    }
+
+    fn health(&self) -> Health {
+        self.server.as_ref().unwrap().view.health()
+    }
+
+    fn box_view(&self, at: u32) -> Option<crate::web::view::BoxView> {
+        let view = &self.server.as_ref().unwrap().view;
+        view.boxes(&[BoxIx(at)]).remove(0)
+    }
+
+    fn state(&self, at: u32) -> Liveness {
+        self.box_view(at).unwrap().state
+    }
+}
+
+fn info(at: u32, witness_tcp: Option<String>) -> BoxInfo {
+    BoxInfo {
+        ix: BoxIx(at),
+        id: BoxId(i64::from(at) + 1),
+        name: BoxName::new(format!("box-{at}")).unwrap(),
+        labels: Labels::default(),
+        witness_tcp,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: "/nowhere".into(),
+        public_url: Some("https://fleet.example.net/".parse().unwrap()),
+        tls: None,
+        liveness: LivenessSettings::default(),
+        receivers: vec![Receiver {
+            name: Word::new("hook").unwrap(),
+            kind: ReceiverKind::Webhook(Webhook {
+                url: "http://127.0.0.1:1/".parse().unwrap(),
+                secret: None,
+            }),
+        }],
+        routes: vec![],
+    }
+}
+
+fn report(id: u128) -> Box<Report> {
+    Box::new(Report {
+        id: Uuid::from_u128(id),
+        at: Timestamp::from_second(1_763_755_200).unwrap(),
+        took_ms: 1,
+        checks: vec![],
+        remedies: vec![],
+        host: Host::default(),
+        labels: Labels::default(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_box_is_written_with_its_notification_within_seconds() {
+    let mut world = World::new(5);
+    world.run(15).await;
+    assert_eq!(world.health().judges, Ok(()));
+    world.boxes[0].up = false;
+    world.run(5).await;
+    assert_eq!(world.store.told(), vec![]);
+    world.run(1).await;
+    assert_eq!(world.store.told(), vec![(EventKind::Opened, Kind::BoxDark)]);
+    assert_eq!(world.store.rows.lock().unwrap().len(), 1);
+    assert_eq!(world.store.woken.load(Ordering::Relaxed), 1);
+    let link = world.store.changes.lock().unwrap()[0].incident.details["link"].clone();
+    assert_eq!(link, "https://fleet.example.net/v1/incidents/1");
+    world.boxes[0].up = true;
+    world.run(2).await;
+    assert_eq!(world.store.told()[1], (EventKind::Resolved, Kind::BoxDark));
+    assert_eq!(world.server.as_ref().unwrap().view.open().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_judged_before_the_warm_up_is_over() {
+    let mut world = World::new(3);
+    world.run(1).await;
+    assert_eq!(world.health().judges, Err(NotJudging::WarmingUp));
+    world.run(6).await;
+    assert_eq!(world.health().judges, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_fails_nothing_is_lost_and_it_says_so() {
+    let mut world = World::new(5);
+    world.run(15).await;
+    world.store.failing.store(true, Ordering::Relaxed);
+    world.boxes[0].up = false;
+    world.run(20).await;
+    world.boxes[0].up = true;
+    world.boxes[1].up = false;
+    world.run(20).await;
+    let health = world.health();
+    assert!(matches!(health.judges, Err(NotJudging::StoreFailing(ref why)) if why.contains("disk is full")));
+    assert_eq!((health.unsaved, world.store.told()), (3, vec![]));
+    world.store.failing.store(false, Ordering::Relaxed);
+    world.run(6).await;
+    assert_eq!(
+        world.store.told(),
+        [
+            (EventKind::Opened, Kind::BoxDark),
+            (EventKind::Resolved, Kind::BoxDark),
+            (EventKind::Opened, Kind::BoxDark)
+        ]
+    );
+    assert_eq!((world.health().judges, world.health().unsaved), (Ok(()), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_server_goes_on_where_it_was() {
+    let mut world = World::new(30);
+    world.run(15).await;
+    world.boxes[0].up = false;
+    world.run(20).await;
+    world.kill();
+    world.boxes[1].up = false;
+    world.run(30).await;
+    world.start();
+    assert_eq!(world.state(0), Liveness::Dark);
+    world.run(5).await;
+    assert_eq!(world.store.told(), vec![(EventKind::Opened, Kind::BoxDark)]);
+    world.run(10).await;
+    let changes = world.store.changes.lock().unwrap().clone();
+    let names: Vec<_> = changes
+        .iter()
+        .map(|change| change.incident.box_name.clone().unwrap())
+        .collect();
+    assert_eq!(names, [info(0, None).name, info(1, None).name]);
+    let silent = changes[1].incident.details["silent_for_secs"].as_f64().unwrap();
+    assert!(
+        (36.0..43.0).contains(&silent),
+        "its true last-seen, as saved: {silent}"
+    );
+    world.boxes[0].up = true;
+    world.run(2).await;
+    let end = world.store.changes.lock().unwrap()[2].clone();
+    assert_eq!(
+        (end.event, end.incident.id, end.revision),
+        (EventKind::Resolved, changes[0].incident.id, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_survives_a_kill_and_is_overdue_in_time() {
+    let mut world = World::new(5);
+    world.run(15).await;
+    world.boxes[0].goodbye = Some(Goodbye {
+        why: GoodbyeWhy::Reboot,
+        back_within_secs: 60,
+    });
+    world.run(1).await;
+    world.boxes[0].up = false;
+    world.kill();
+    world.run(20).await;
+    world.start();
+    world.run(30).await;
+    assert_eq!((world.state(0), world.store.told()), (Liveness::Away, vec![]));
+    world.run(20).await;
+    assert_eq!(
+        world.store.told(),
+        vec![(EventKind::Opened, Kind::PlannedOverdue)]
+    );
+    world.kill();
+    world.start();
+    world.run(60).await;
+    assert_eq!(world.store.told().len(), 1);
+    world.boxes[0].goodbye = None;
+    world.boxes[0].session = 99;
+    world.boxes[0].up = true;
+    world.run(2).await;
+    assert_eq!(world.store.told()[1], (EventKind::Resolved, Kind::PlannedOverdue));
+}
+
+#[tokio::test(start_paused = true)]
+async fn blindness_survives_a_restart_and_is_told_once() {
+    let mut world = World::new(30);
+    world.run(15).await;
+    world.boxes.iter_mut().for_each(|sim| sim.up = false);
+    world.run(20).await;
+    assert_eq!(world.store.told(), vec![(EventKind::Opened, Kind::ServerBlind)]);
+    world.kill();
+    world.start();
+    world.run(30).await;
+    assert_eq!(
+        (world.store.told().len(), world.health().judges),
+        (1, Err(NotJudging::Blind))
+    );
+    world.boxes.iter_mut().for_each(|sim| sim.up = true);
+    world.run(20).await;
+    assert_eq!(
+        world.store.told(),
+        [
+            (EventKind::Opened, Kind::ServerBlind),
+            (EventKind::Resolved, Kind::ServerBlind)
+        ]
+    );
+    assert_eq!(world.health().judges, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_asked_for_once_and_known_after_a_restart() {
+    let mut world = World::new(1);
+    world.boxes[0].report = Some(report(7));
+    assert!(world.beat(0));
+    world.run(1).await;
+    assert!(!world.beat(0));
+    world.end().await;
+    assert_eq!(
+        world.store.reports.lock().unwrap()[&BoxId(1)].report.id,
+        Uuid::from_u128(7)
+    );
+    world.start();
+    assert!(!world.beat(0));
+    world.boxes[0].report = Some(report(8));
+    assert!(world.beat(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_remembers_everybody() {
+    let mut world = World::new(10);
+    world.run(3).await;
+    world.end().await;
+    let records = world.store.records.lock().unwrap();
+    assert_eq!(records.len(), 10);
+    assert!(
+        records
+            .values()
+            .all(|record| record.state == Liveness::Live && record.last.is_some())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_box_ends_its_incidents() {
+    let mut world = World::new(5);
+    world.run(15).await;
+    world.boxes[0].up = false;
+    world.run(10).await;
+    world.server.as_ref().unwrap().intake.remove(BoxIx(0));
+    world.run(1).await;
+    assert_eq!(world.store.told()[1], (EventKind::Resolved, Kind::BoxDark));
+    assert!(world.box_view(0).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_answers_its_witness_is_silent_not_dark() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut world = World::new(5);
+    world.kill();
+    world.witness = Some(listener.local_addr().unwrap().to_string());
+    world.start();
+    world.run(15).await;
+    world.boxes[0].up = false;
+    world.run(6).await;
+    assert_eq!(
+        (world.state(0), world.store.told()),
+        (Liveness::Silent, vec![(EventKind::Opened, Kind::BoxSilent)])
+    );
+    let incident = world.store.changes.lock().unwrap()[0].incident.clone();
+    assert_eq!(incident.details["witness"]["answer"], "reachable");
+}
