@@ -292,7 +292,7 @@ const MOUNT_FIGURES: [(&str, &str, &str); 3] = [
     ),
     (
         "fleet_disk_size_bytes",
-        "size_bytes",
+        "total_bytes",
         "Size of the file system, bytes, by mount.",
     ),
     ("fleet_disk_free_inodes", "free_inodes", "Inodes left, by mount."),
@@ -302,12 +302,9 @@ fn disks(out: &mut String, boxes: &[BoxSample]) {
     for (metric, value, help) in MOUNT_FIGURES {
         family(out, metric, "gauge", help);
         each_check(boxes, |name, check| {
-            let mounts = check.values.get("mounts").and_then(Value::as_array);
-            for mount in mounts.into_iter().flatten() {
-                if let (Some(path), Some(number)) = (
-                    mount.get("path").and_then(Value::as_str),
-                    mount.get(value).and_then(Value::as_f64),
-                ) {
+            let mounts = check.values.get("mounts").and_then(Value::as_object);
+            for (path, mount) in mounts.into_iter().flatten() {
+                if let Some(number) = mount.get(value).and_then(Value::as_f64) {
                     let _ = write!(out, "{metric}{{box=\"{name}\",mount=\"");
                     escape(out, path);
                     let _ = writeln!(out, "\"}} {number}");
