@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::keep::Keep;
 use self::saves::Saves;
-use self::view::Judgement;
+use self::view::View;
 use crate::clock::Clock;
 use crate::incident::change::Change;
 use crate::incident::facts::{BoxInfo, WitnessWord};
@@ -106,8 +106,8 @@ impl<K: Keep> Sweep<K> {
     }
 
     /// What the page, the API and /metrics read.
-    pub fn view(&self) -> Judgement {
-        Judgement::new(self.intake.clone(), self.clock.clone())
+    pub fn view(&self) -> View {
+        View::new(self.intake.clone())
     }
 
     /// Turns every [`TICK`] until `shutdown`; then writes what is left, once.

@@ -13,14 +13,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::view::{Health, Judgement, NotJudging};
+use super::view::{BoxView, Health, NotReady, View};
 use super::*;
 use crate::liveness::ConnId;
 use crate::liveness::record::Record;
 use crate::notify::route::Planner;
 use crate::settings::{LivenessSettings, Receiver, ReceiverKind, Webhook};
 use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport};
-use crate::web::view::View;
 
 #[derive(Default)]
 struct FakeStore {
@@ -111,7 +110,7 @@ struct World {
 
 struct Server {
     intake: Intake,
-    view: Judgement,
+    view: View,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -238,9 +237,8 @@ impl World {
         self.server.as_ref().unwrap().view.health()
     }
 
-    fn box_view(&self, at: u32) -> Option<crate::web::view::BoxView> {
-        let view = &self.server.as_ref().unwrap().view;
-        view.boxes(&[BoxIx(at)]).remove(0)
+    fn box_view(&self, at: u32) -> Option<BoxView> {
+        self.server.as_ref().unwrap().view.one(BoxIx(at))
     }
 
     fn state(&self, at: u32) -> Liveness {
@@ -312,7 +310,7 @@ async fn a_cut_box_is_written_with_its_notification_within_seconds() {
 async fn nobody_is_judged_before_the_warm_up_is_over() {
     let mut world = World::new(3);
     world.run(1).await;
-    assert_eq!(world.health().judges, Err(NotJudging::WarmingUp));
+    assert_eq!(world.health().judges, Err(NotReady::WarmingUp));
     world.run(6).await;
     assert_eq!(world.health().judges, Ok(()));
 }
@@ -328,7 +326,7 @@ async fn while_the_store_fails_nothing_is_lost_and_it_says_so() {
     world.boxes[1].up = false;
     world.run(20).await;
     let health = world.health();
-    assert!(matches!(health.judges, Err(NotJudging::StoreFailing(ref why)) if why.contains("disk is full")));
+    assert!(matches!(health.judges, Err(NotReady::StoreFailing(ref why)) if why.contains("disk is full")));
     assert_eq!((health.unsaved, world.store.told()), (3, vec![]));
     world.store.failing.store(false, Ordering::Relaxed);
     world.run(6).await;
@@ -420,7 +418,7 @@ async fn blindness_survives_a_restart_and_is_told_once() {
     world.run(30).await;
     assert_eq!(
         (world.store.told().len(), world.health().judges),
-        (1, Err(NotJudging::Blind))
+        (1, Err(NotReady::Blind))
     );
     world.boxes.iter_mut().for_each(|sim| sim.up = true);
     world.run(20).await;
