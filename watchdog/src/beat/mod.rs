@@ -17,6 +17,8 @@ pub mod voice;
 pub mod sender;
 mod resident;
 mod once;
+#[cfg(test)]
+mod played;
 
 use std::time::Duration;
 
@@ -51,16 +53,6 @@ pub enum BeatError {
     /// A single beat was not taken by some server.
     #[error("{0}")]
     NotTaken(String),
-}
-
-impl BeatError {
-    /// The configuration is at fault: trying again does not help (exit code 78).
-    pub fn is_config(&self) -> bool {
-        match self {
-            Self::NoServer | Self::TimerMode | Self::Target(_) => true,
-            Self::Token(_) | Self::NotTaken(_) => false,
-        }
-    }
 }
 
 /// Beats until `shutdown` is ready, says goodbye (bounded), and returns. Call it on a current-thread runtime, with

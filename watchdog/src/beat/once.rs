@@ -128,3 +128,68 @@ fn paused(settings: &Settings, now: Timestamp) -> Option<Paused> {
         Pause::None | Pause::Unreadable(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::beat::body::tests::report;
+    use crate::beat::played::{Does, Server};
+    use crate::config::{Surroundings, parse};
+
+    fn settings(dir: &Path, urls: &[&str]) -> Settings {
+        let token = dir.join("token");
+        std::fs::write(&token, "t0ken\n").unwrap();
+        let config =
+            format!("[server]\nurls = {urls:?}\ntoken_file = {token:?}\n[heartbeat]\nmode = \"timer\"\n");
+        let around = Surroundings {
+            hostname: "box-1".to_owned(),
+            state_directory: Some(dir.to_owned()),
+            credentials_directory: None,
+        };
+        parse(Path::new("test.toml"), config.as_bytes(), &around).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_server_is_told_when_the_next_one_is_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, picky) = (Server::start().await, Server::start().await);
+        picky.does(Does::RefusesReports);
+        let settings = settings(dir.path(), &[&one.url, &picky.url]);
+        let period = Duration::from_secs(120);
+        send(&settings, &report(), period).await.unwrap();
+        let (_, beat) = one.taken().pop().unwrap();
+        let promised = Duration::from_millis(beat.every_ms);
+        assert!(
+            promised > period + Duration::from_secs(11),
+            "the timer's own spread is in it: {promised:?}"
+        );
+        assert_eq!(beat.report.as_deref(), Some(&*report()));
+        let (_, bare) = picky.taken().pop().unwrap();
+        assert!(
+            bare.report.is_none() && bare.report_id.is_some(),
+            "a refused report does not silence the box"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_named_and_delays_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hangs, takes) = (Server::start().await, Server::start().await);
+        hangs.does(Does::Hangs);
+        let settings = settings(dir.path(), &[&hangs.url, &takes.url]);
+        let report = report();
+        let sending = send(&settings, &report, Duration::from_secs(120));
+        let error = tokio::time::timeout(ALL_TIMEOUT * 2, sending)
+            .await
+            .unwrap()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&hangs.url) && !error.contains(&takes.url),
+            "{error}"
+        );
+        assert_eq!(takes.taken().len(), 1);
+    }
+}

@@ -53,7 +53,8 @@ pub struct Sender {
     lanes: [Option<Running>; LANES],
     events: mpsc::Sender<LaneEvent>,
     next_id: u64,
-    newest_seq: u64,
+    /// The session's number, and the newest beat in it.
+    newest: (u64, u64),
     acked: Option<Uuid>,
     unwanted: Option<Uuid>,
     last_taken: Option<Instant>,
@@ -66,7 +67,7 @@ struct Running {
     id: u64,
     orders: mpsc::Sender<Order>,
     task: JoinHandle<()>,
-    seq: u64,
+    sent: (u64, u64),
     token: u64,
     carries: Option<Uuid>,
 }
@@ -95,7 +96,7 @@ impl Sender {
             lanes: [const { None }; LANES],
             events,
             next_id: 0,
-            newest_seq: 0,
+            newest: (0, 0),
             acked: None,
             unwanted: None,
             last_taken: None,
@@ -121,7 +122,7 @@ impl Sender {
 
     /// The session is new: what is under way belongs to the old one.
     pub fn session_renewed(&mut self, now: Instant) {
-        self.newest_seq = 0;
+        self.newest = (self.newest.0 + 1, 0);
         self.renewed = Some(now);
     }
 
@@ -197,7 +198,7 @@ impl Sender {
             id,
             orders,
             task,
-            seq: 0,
+            sent: (0, 0),
             token: 0,
             carries: None,
         });
@@ -217,10 +218,10 @@ impl Sender {
         let Some(running) = &mut self.lanes[lane] else {
             return;
         };
-        running.seq = written.seq;
+        self.newest.1 = written.seq;
+        running.sent = self.newest;
         running.token = token;
         running.carries = written.carries;
-        self.newest_seq = written.seq;
         let order = Order {
             authorization: Some(authorization),
             body: written.json,
@@ -256,7 +257,7 @@ impl Sender {
         let Some(running) = &mut self.lanes[lane] else {
             return Ask::Nothing;
         };
-        let (seq, token, carried) = (running.seq, running.token, running.carries.take());
+        let (sent, token, carried) = (running.sent, running.token, running.carries.take());
         match meaning {
             Meaning::Taken(taken) => {
                 self.last_taken = Some(now);
@@ -268,7 +269,7 @@ impl Sender {
                 return Ask::Nothing;
             }
             // A beat that was overtaken by a newer one is refused, and that is all right.
-            Meaning::OldSeq | Meaning::Replaced if seq < self.newest_seq => return Ask::Nothing,
+            Meaning::OldSeq | Meaning::Replaced if sent < self.newest => return Ask::Nothing,
             _ => {}
         }
         self.voice.trouble_is(&format!("{} {text}", self.target.label));
