@@ -8,8 +8,10 @@
 //! - [`install`]: the watchdog on the disk
 //! - [`cgroup`]: the power supply
 //! - [`testbox`]: the box
+//! - [`inside`]: what a test does in it
 
 pub mod cgroup;
+pub mod inside;
 pub mod install;
 pub mod rootfs;
 pub mod spec;
@@ -25,8 +27,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 pub use cgroup::{remove_leftovers, usable as cgroup_usable};
+pub use inside::must_be_refused;
 pub use spec::{BoxSpec, WatchdogSetup};
-pub use testbox::{End, TestBox, must_be_refused};
+pub use testbox::{End, TestBox};
 
 use crate::clock;
 use crate::exec;
