@@ -173,11 +173,13 @@ fn answered(
                 expired_text(node)
             ),
         )),
-        Some("NeedsLogin") => settled(verdict(
-            Status::Failing,
-            LoggedOut,
-            "tailscaled is logged out, or never was logged in: `tailscale up`",
-        )),
+        Some("NeedsLogin") => {
+            let text = match login_error(node, health) {
+                Some(login) => format!("tailscaled cannot log in: {login}"),
+                None => "tailscaled is logged out, or never was logged in: `tailscale up`".to_owned(),
+            };
+            settled(verdict(Status::Failing, LoggedOut, text))
+        }
         Some("NeedsMachineAuth") => settled(verdict(
             Status::Failing,
             NeedsApproval,
@@ -225,41 +227,38 @@ fn starting(
         ..TailscaleHistory::default()
     };
     let state = node.state.as_deref().unwrap_or("NoState");
-    let login = health
-        .into_iter()
-        .flatten()
-        .find(|w| w.code == "login-state")
-        .map(|w| w.text.as_str());
-    let login = login.or_else(|| {
-        node.health
-            .iter()
-            .map(String::as_str)
-            .find(|t| t.contains("logged out"))
-    });
-    let verdict = match (lasted > STARTING_MAX, login) {
+    let (has_key, text) = (node.have_node_key == Some(true), span_text(lasted));
+    let verdict = match (lasted > STARTING_MAX, login_error(node, health)) {
         (false, _) => verdict(
             Status::Warning,
             KnownWhy::Starting,
             format!("tailscaled is starting ({state})"),
         ),
+        // It has a key, and cannot ask anybody: started while the control plane was out of reach.
+        (true, Some(login)) if has_key => verdict(
+            Status::Failing,
+            KnownWhy::ControlUnreachable,
+            format!("tailscaled started {text} ago and has reached no control plane since: {login}"),
+        ),
         (true, Some(login)) => verdict(
             Status::Failing,
             KnownWhy::LoggedOut,
-            format!(
-                "tailscaled has tried to log in for {}: {login}",
-                span_text(lasted)
-            ),
+            format!("tailscaled has tried to log in for {text}: {login}"),
         ),
         (true, None) => verdict(
             Status::Failing,
             KnownWhy::Starting,
-            format!(
-                "tailscaled has been starting ({state}) for {}; see `journalctl -u tailscaled`",
-                span_text(lasted)
-            ),
+            format!("tailscaled has been starting ({state}) for {text}; see `journalctl -u tailscaled`"),
         ),
     };
     (verdict, history)
+}
+
+/// What it says of a login that does not succeed.
+fn login_error<'a>(node: &'a NodeStatus, health: Option<&'a [HealthWarning]>) -> Option<&'a str> {
+    let warning = health.into_iter().flatten().find(|w| w.code == "login-state");
+    let text = node.health.iter().find(|t| t.contains("logged out"));
+    warning.map(|w| w.text.as_str()).or(text.map(String::as_str))
 }
 
 /// Since when, and for how long. A time in the future (the clock was set back) counts as now.
