@@ -12,6 +12,7 @@ pub mod doubt;
 pub mod fleet;
 pub mod genuine;
 pub mod monitoring;
+pub mod remedies;
 pub mod surroundings;
 
 /// Every scenario.
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Scenario> {
         doubt::ALL,
         genuine::ALL,
         monitoring::ALL,
+        remedies::ALL,
         surroundings::ALL,
     ]
     .concat()
