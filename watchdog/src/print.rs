@@ -154,15 +154,14 @@ fn said<T>(check: &CheckSettings<T>) -> &'static str {
     }
 }
 
-/// Hold-backs stay in the report as history; of those, people see what belongs to a check that is still failing.
+/// The report keeps a history; people see what came last about each unit, and a hold-back while something fails.
 fn shown(remedy: &RemedyReport, report: &Report) -> bool {
-    match remedy.outcome {
+    let newest = report.remedies.iter().rev().find(|r| r.unit == remedy.unit);
+    let still = match remedy.outcome {
         Outcome::Restarted | Outcome::Failed | Outcome::GaveUp => true,
-        Outcome::HeldBack => {
-            let newest = report.remedies.iter().rev().find(|r| r.unit == remedy.unit);
-            newest == Some(remedy) && report.worst() == Status::Failing
-        }
-    }
+        Outcome::HeldBack => report.worst() != Status::Ok,
+    };
+    newest == Some(remedy) && still
 }
 
 fn title(check: &CheckReport) -> String {

@@ -12,9 +12,10 @@
 //! - **Restart** at the `after`-th counted run, with at least `after` runs in this boot. The count goes back to zero and
 //!   the grace begins.
 //! - **At most `max` restarts in any `window`** (sliding, on the boot clock), with growing spacing between them
-//!   ([`spacing`]). When they are used up it gives up, once and loudly, until a whole window has passed since the last
-//!   restart; then it begins anew. A check that was healthy for `after` runs is no longer given up, but the restarts
-//!   of the window still count.
+//!   ([`spacing`]), and at most `max` in a row that helped nothing, however slowly they came (a restart that takes minutes
+//!   could otherwise go on for ever, each one a little more than a window's share after the last). When they are used up
+//!   it gives up, once and loudly, until a whole window has passed since the last restart; then it begins anew. A
+//!   check that was healthy for `after` runs is no longer given up, but the restarts of the window still count.
 
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct CaseMemory {
     pub unknown: u32,
     /// Healthy runs in a row.
     pub healthy: u32,
+    /// Restarts since it was healthy last.
+    pub in_vain: u32,
     /// Given up until then.
     pub gave_up_until: Option<BootMs>,
 }
@@ -233,6 +236,7 @@ pub fn begin_grace(unit: &mut UnitMemory, policy: &RestartPolicy, now: BootMs) {
 pub fn take_back(policy: &RestartPolicy, case: &mut CaseMemory, unit: &mut UnitMemory) {
     unit.attempts.pop();
     unit.grace_until = None;
+    case.in_vain = case.in_vain.saturating_sub(1);
     case.failing = policy.after;
 }
 
@@ -273,6 +277,7 @@ fn healthy(case: &mut CaseMemory, policy: &RestartPolicy) {
     case.healthy = case.healthy.saturating_add(1);
     if case.healthy >= policy.after {
         case.gave_up_until = None;
+        case.in_vain = 0;
     }
 }
 
@@ -335,22 +340,24 @@ fn used_up(
     unit: &UnitMemory,
     now: BootMs,
 ) -> Option<Decision> {
-    let in_window = |a: &&Attempt| now - a.boot_ms < millis(policy.window);
-    let done = unit.attempts.iter().filter(in_window).count() as u32;
     let last = unit.attempts.last().map(|a| a.boot_ms);
+    if last.is_none_or(|last| now >= last + millis(policy.window)) {
+        // A whole window of rest: it begins anew.
+        case.in_vain = 0;
+    }
     if case.gave_up_until.is_some_and(|until| now >= until) {
         case.gave_up_until = None;
     }
+    let done = done(policy, case, unit, now);
     if case.gave_up_until.is_none() && done >= policy.max {
         case.gave_up_until = last.map(|last| last + millis(policy.window));
     }
     if let Some(until) = case.gave_up_until {
         return Some(Decision::GiveUp {
             summary: format!(
-                "{} was restarted {} within {} and is failing still; next try in {}",
+                "{} was restarted {} and is failing still; next try in {}",
                 policy.unit,
-                times(policy.max),
-                span_text(policy.window),
+                times(done),
                 ago(now, until)
             ),
         });
@@ -367,6 +374,13 @@ fn used_up(
     None
 }
 
+/// Restarts that count against `max`: those in the window, and those in a row that helped nothing.
+fn done(policy: &RestartPolicy, case: &CaseMemory, unit: &UnitMemory, now: BootMs) -> u32 {
+    let in_window = |a: &&Attempt| now - a.boot_ms < millis(policy.window);
+    let in_window = unit.attempts.iter().filter(in_window).count() as u32;
+    in_window.max(case.in_vain)
+}
+
 fn restart(
     policy: &RestartPolicy,
     case: &mut CaseMemory,
@@ -380,8 +394,8 @@ fn restart(
         at: wall,
     });
     begin_grace(unit, policy, now);
-    let in_window = |a: &&Attempt| now - a.boot_ms < millis(policy.window);
-    let number = unit.attempts.iter().filter(in_window).count();
+    case.in_vain = case.in_vain.saturating_add(1);
+    let number = done(policy, case, unit, now);
     Decision::Restart {
         summary: format!(
             "{counted} failing runs in a row; restart {number} of {} within {}",

@@ -142,6 +142,28 @@ fn a_gateway_that_fails_for_ever_gets_its_restarts_then_is_given_up_then_is_trie
 }
 
 #[test]
+fn restarts_that_come_too_slowly_for_the_window_are_given_up_all_the_same() {
+    let mut played = Played::new();
+    // Three runs and the restart itself take longer than the third part of the window.
+    played.policy.window = Duration::from_secs(900);
+    let words: Vec<_> = (0..60).map(|_| why(&played.fail())).collect();
+    let gave_up = words
+        .iter()
+        .position(|w| *w == "gave_up")
+        .expect("never given up");
+    assert_eq!(words[..gave_up].iter().filter(|w| **w == "restart").count(), 3);
+    assert!(
+        played.restarts[3] - played.restarts[2] >= 15 * MINUTE,
+        "{:?}",
+        played.restarts
+    );
+    assert_eq!(
+        words.iter().filter(|w| **w == "restart").count(),
+        played.restarts.len()
+    );
+}
+
+#[test]
 fn the_spacing_grows_and_every_restart_fits_into_the_window() {
     for max in [1, 2, 3, 5, 10, 100] {
         let policy = RestartPolicy { max, ..policy() };
