@@ -10,12 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Set by the runner for its scenarios: the directory of the copies.
 pub const DIR_VAR: &str = "FLEET_TESTS_PROGRAMS";
-/// The product's programs, with their packages.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("fleet-watchdog", "fleet-watchdog"),
-    ("fleet-server", "fleet-server"),
-    ("fleetctl", "fleet-server"),
-];
+/// The product's programs.
+const PROGRAMS: [&str; 3] = ["fleet-watchdog", "fleet-server", "fleetctl"];
 
 /// One of the product's programs, as built for this run.
 pub fn path(program: &str) -> Result<PathBuf> {
@@ -48,10 +44,11 @@ pub fn build(release: bool) -> Result<()> {
         .args(["build", "--quiet", "--bins"])
         .current_dir(repository());
     if release {
-        cargo.arg("--release");
-    }
-    for (_, package) in PROGRAMS {
-        cargo.args(["-p", package]);
+        // Each with the features it is shipped with.
+        cargo.args(["--release", "-p", "fleet-watchdog", "-p", "fleet-server"]);
+    } else {
+        // With the features of the whole workspace, as `./dev test` builds them: dependencies are compiled once.
+        cargo.arg("--workspace");
     }
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo could not build the programs");
@@ -61,7 +58,7 @@ pub fn build(release: bool) -> Result<()> {
 /// Copies the built programs to `dir`, without their debug information where `strip` is there.
 pub fn copy_to(dir: &Path, release: bool) -> Result<()> {
     std::fs::create_dir_all(dir)?;
-    for (program, _) in PROGRAMS {
+    for program in PROGRAMS {
         let built = if release {
             built_dir()?.with_file_name("release")
         } else {

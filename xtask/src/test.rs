@@ -3,7 +3,7 @@
 //! It goes on after a failure, so that one run shows everything that is wrong.
 
 use std::io::{BufRead, BufReader};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -106,14 +106,21 @@ struct Row {
 
 /// The runner shows its own progress; it tells its results as JSON.
 fn scenarios(filter: Option<&str>) -> Result<Tally> {
-    let mut command = cargo(&["run", "--quiet", "--package", "fleet-tests", "--", "--json"]);
+    // All of the workspace's programs at once: each package alone would build the dependencies anew with its own features.
+    if !cargo(&["build", "--workspace", "--bins"]).status()?.success() {
+        return Ok(Tally::single(
+            false,
+            "cargo could not build the programs, see above",
+        ));
+    }
+    let runner = std::env::current_exe()?.with_file_name("fleet-tests");
+    let mut command = Command::new(&runner);
+    command.args(["--json", "--no-build"]);
     if let Some(filter) = filter {
         command.args(["--filter", filter]);
     }
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start {}", runner.display()))?;
     let whole: Whole =
         serde_json::from_slice(&output.stdout).context("the runner ended without a result, see above")?;
     let mut tally = Tally::default();
