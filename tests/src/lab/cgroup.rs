@@ -27,10 +27,18 @@ impl Cgroup {
             .iter()
             .map(|dir| dir.join(format!("{PREFIX}{name}")))
             .collect();
-        for dir in &dirs {
+        let group = Self { dirs };
+        group.ensure()?;
+        Ok(group)
+    }
+
+    /// Makes it again where it is gone: while the box is off it is empty, and another run's [`remove_leftovers`] takes
+    /// it for a leftover.
+    pub fn ensure(&self) -> Result<()> {
+        for dir in &self.dirs {
             fs::create_dir_all(dir).with_context(|| format!("cannot make the cgroup {}", dir.display()))?;
         }
-        Ok(Self { dirs })
+        Ok(())
     }
 
     /// The files that take a process in.

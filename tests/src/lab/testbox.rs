@@ -116,6 +116,7 @@ impl TestBox {
         ensure!(power.is_none(), "{} is on already", self.hostname);
         // The kernel takes a dead box's port down in its own time.
         let _ = exec::run(Command::new("ip").args(["link", "del", &self.port()]));
+        self.cgroup.ensure()?;
         let mut nspawn = self.nspawn().spawn().context("cannot start systemd-nspawn")?;
         let leader = Self::wait_for_leader(&mut nspawn);
         let leader = leader.map_err(|err| self.failed_to_boot(&err))?;
