@@ -21,6 +21,7 @@ pub mod http;
 pub mod lab;
 pub mod monitoring;
 pub mod programs;
+pub mod reports;
 pub mod runner;
 pub mod scenario;
 pub mod scenarios;

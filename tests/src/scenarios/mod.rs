@@ -2,7 +2,14 @@
 //!
 //! To add one: write `pub const ALL: &[Scenario]` in a file here and name the file twice below.
 
-use crate::scenario::Scenario;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::genuine::hermes;
+use crate::lab::{BoxSpec, Lab, TestBox, WatchdogSetup};
+use crate::runner::needs::resource;
+use crate::scenario::{Need, Scenario};
 
 pub mod away;
 pub mod boxes;
@@ -10,7 +17,9 @@ pub mod dark;
 pub mod delivery;
 pub mod doubt;
 pub mod fleet;
+pub mod gateway;
 pub mod genuine;
+pub mod holds;
 pub mod monitoring;
 pub mod remedies;
 pub mod surroundings;
@@ -23,10 +32,29 @@ pub fn all() -> Vec<Scenario> {
         dark::ALL,
         delivery::ALL,
         doubt::ALL,
+        gateway::ALL,
         genuine::ALL,
+        holds::ALL,
         monitoring::ALL,
         remedies::ALL,
         surroundings::ALL,
     ]
     .concat()
+}
+
+/// A booted box with a genuine, healthy Hermes gateway and the watchdog; `more` may add to the box.
+fn hermes_box(
+    lab: &Lab,
+    name: &str,
+    setup: &WatchdogSetup,
+    more: impl FnOnce(BoxSpec) -> BoxSpec,
+) -> Result<Arc<TestBox>> {
+    let spec = more(hermes::with_hermes(BoxSpec::new(name), &resource(Need::Hermes)?));
+    let made = lab.boot(spec)?;
+    hermes::install_gateway(&made)?;
+    made.shutdown()?;
+    lab.install_watchdog(&made, setup)?;
+    made.boot()?;
+    hermes::wait_healthy(&made)?;
+    Ok(made)
 }

@@ -1,0 +1,343 @@
+//! A gateway that hangs, loops or falls is found and mended, and one that is merely idle or busy with itself is not
+//! touched.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::hermes_box;
+use crate::clock::{self, secs};
+use crate::genuine::fastclock;
+use crate::genuine::hermes::{self, HEALTH, UNIT};
+use crate::lab::{BoxSpec, Lab, TestBox};
+use crate::reports::{RUN, Reported, by_hand, by_timer, run_now, wait_report};
+use crate::runner::needs::resource;
+use crate::scenario::{Need, Scenario};
+
+/// This topic's scenarios.
+pub const ALL: &[Scenario] = &[
+    Scenario::new(
+        "gateway::hung_found_by_http",
+        &[Need::Root, Need::Hermes],
+        150,
+        hung_by_http,
+    ),
+    Scenario::new(
+        "gateway::hung_found_by_preset",
+        &[Need::Root, Need::Hermes],
+        240,
+        hung_by_preset,
+    ),
+    Scenario::new(
+        "gateway::busy_with_itself",
+        &[Need::Root, Need::Hermes],
+        90,
+        busy_with_itself,
+    ),
+    Scenario::new(
+        "gateway::idle_for_ten_minutes",
+        &[Need::Root, Need::Hermes, Need::FastClock],
+        90,
+        idle,
+    ),
+    Scenario::new(
+        "gateway::genuine_crash_loop",
+        &[Need::Root, Need::Hermes],
+        90,
+        crash_loop,
+    ),
+    Scenario::new("gateway::plain_unit", &[Need::Root], 60, plain_unit),
+    Scenario::new("gateway::fails_for_ever", &[Need::Root], 150, fails_for_ever),
+];
+
+const OTHERS_OFF: &str = "[disk]\nenabled = false\n[backup]\nenabled = false\n[tailscale]\nenabled = false\n";
+
+fn http(timeout: &str) -> String {
+    format!("probe = {{ http = {HEALTH:?}, timeout = {timeout:?} }}\n")
+}
+
+fn config(gateway: &str) -> String {
+    format!("[gateway]\nunit = {UNIT:?}\n{gateway}{OTHERS_OFF}")
+}
+
+fn hung_by_http(lab: &Lab) -> Result<()> {
+    let gateway = format!("startup_grace = \"15s\"\n{}", http("2s"));
+    hung(lab, &config(&gateway), "failing probe_timed_out", secs(60))
+}
+
+fn hung_by_preset(lab: &Lab) -> Result<()> {
+    let gateway = "startup_grace = \"15s\"\npreset = \"hermes\"\n";
+    hung(lab, &config(gateway), "failing loop_hung", secs(180))
+}
+
+/// The genuine gateway, hung by its hook: mended at the third failing run, though that takes its whole TimeoutStopSec.
+fn hung(lab: &Lab, config: &str, wanted: &str, found_within: Duration) -> Result<()> {
+    let made = hermes_box(lab, "box-1", &by_timer(config, 5), |spec| spec)?;
+    wait_report(
+        &made,
+        "the gateway to be fine",
+        secs(60),
+        |_| {},
+        |r| r.gateway() == "ok fine",
+    )?;
+    // Past its grace.
+    clock::pause(secs(16));
+    let before = made.unit(UNIT, "InvocationID")?;
+    let start = clock::now();
+    hermes::hang(&made)?;
+    hermes::take_flag_away(&made)?;
+    let found = wait_report(&made, wanted, found_within, |_| {}, |r| r.gateway() == wanted)?;
+    lab.figure("hung → first failing report", span(start.elapsed()));
+    assert_eq!(made.unit(UNIT, "ActiveState")?, "active", "systemd sees nothing");
+    ensure!(
+        found.remedy() == "held_back too_few_runs",
+        "not before the third run: {}",
+        found.json()
+    );
+    let mut failing = Vec::new();
+    let mended = wait_report(
+        &made,
+        "a restart",
+        secs(180),
+        |r| failing.push(r.gateway()),
+        |r| r.remedies().iter().any(|row| row.starts_with("restarted ")),
+    )?;
+    lab.figure("hung → report of the restart", span(start.elapsed()));
+    lab.say(&format!("{failing:?}\n{}", mended.json()));
+    ensure!(
+        failing.len() == 3 && failing[..2].iter().all(|row| row == wanted),
+        "restarted at another run than the third: {failing:?}"
+    );
+    let evidence = mended.json()["remedies"]
+        .as_array()
+        .and_then(|rows| rows.iter().find_map(|row| row["evidence"].as_str()))
+        .context("no evidence")?;
+    ensure!(
+        evidence.contains("active=active") && evidence.contains("journal, last lines"),
+        "{evidence}"
+    );
+    let kept =
+        made.run_ok("find /var/lib/fleet-watchdog/evidence -type f -printf '%m %U\\n' | sort | uniq -c")?;
+    ensure!(
+        kept.lines().count() == 1 && kept.trim().starts_with("5 600 "),
+        "evidence on the box: {kept}"
+    );
+    ensure!(
+        made.unit(UNIT, "InvocationID")? != before,
+        "it says so and did not"
+    );
+    hermes::wait_healthy(&made)?;
+    wait_report(
+        &made,
+        "health by itself",
+        secs(60),
+        |_| {},
+        |r| r.gateway() == "ok fine",
+    )?;
+    lab.figure("hung → fine again", span(start.elapsed()));
+    assert_eq!(
+        made.journal(&["-u", UNIT, "-t", "systemd"])?
+            .matches(&format!("Started {UNIT}"))
+            .count(),
+        2,
+        "this boot's start and the restart"
+    );
+    Ok(())
+}
+
+/// Runs one after the other as fast as they come, for as long as `work` takes; every answer about the gateway.
+fn watched(made: &TestBox, work: impl FnOnce() -> Result<()> + Send) -> Result<Vec<String>> {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(work);
+        let mut seen = Vec::new();
+        while !work.is_finished() {
+            let report = run_now(made)?;
+            let row = format!("{}: {}", report.gateway(), report.check("gateway")["summary"]);
+            seen.push(row);
+        }
+        match work.join() {
+            Ok(done) => done?,
+            Err(_) => anyhow::bail!("the work panicked"),
+        }
+        Ok(seen)
+    })
+}
+
+/// `hermes gateway restart` and `hermes backup` are never called a hang, whether asked by HTTP or by the preset.
+fn busy_with_itself(lab: &Lab) -> Result<()> {
+    let gateway = format!(
+        "startup_grace = \"20s\"\nmax_restarts = 0\npreset = \"hermes\"\n{}",
+        http("2s")
+    );
+    let by_http = format!("startup_grace = \"20s\"\nmax_restarts = 0\n{}", http("2s"));
+    for (name, gateway) in [("preset and http", gateway), ("http alone", by_http)] {
+        let made = hermes_box(
+            lab,
+            &format!("box-{}", name.len()),
+            &by_hand(&config(&gateway)),
+            |spec| spec,
+        )?;
+        // Past its grace, so that nothing is excused by it.
+        clock::pause(secs(21));
+        assert_eq!(run_now(&made)?.gateway(), "ok fine");
+        for words in ["gateway restart --system", "backup", "backup --quick"] {
+            let seen = watched(&made, || {
+                let done = if words.starts_with("gateway") {
+                    hermes::admin_command(&made, words)
+                } else {
+                    hermes::command(&made, words)
+                }?;
+                done.ok()?;
+                clock::pause(secs(8));
+                Ok(())
+            })?;
+            lab.say(&format!("{name}, hermes {words}: {seen:#?}"));
+            ensure!(seen.len() > 3, "hardly looked: {seen:?}");
+            ensure!(
+                !seen.iter().any(|row| row.starts_with("failing")),
+                "{name}, hermes {words}: {seen:#?}"
+            );
+            hermes::wait_healthy(&made)?;
+            clock::pause(secs(21));
+        }
+        made.shutdown()?;
+    }
+    Ok(())
+}
+
+/// An idle gateway writes its state file never again; that proves nothing.
+fn idle(lab: &Lab) -> Result<()> {
+    let gateway = format!("preset = \"hermes\"\n{}", http("20s"));
+    let library = resource(Need::FastClock)?;
+    let made = hermes_box(lab, "box-1", &by_hand(&config(&gateway)), |spec| {
+        fastclock::with_fastclock(spec, &library)
+    })?;
+    let fast = hermes::put_on_fast_clock(&made, 20)?;
+    fast.drop_in(&made, RUN)?;
+    for minute in 1..=10 {
+        clock::pause(fast.real(secs(60)));
+        let report = run_now(&made)?;
+        lab.say(&format!("minute {minute}: {}", report.check("gateway")));
+        ensure!(
+            report.gateway() == "ok fine",
+            "minute {minute}: {}",
+            report.check("gateway")
+        );
+    }
+    Ok(())
+}
+
+/// 200/CHDIR every five seconds, for ever `activating`, until its home is given to its user.
+fn crash_loop(lab: &Lab) -> Result<()> {
+    let gateway = "startup_grace = \"5s\"\npreset = \"hermes\"\nmax_restarts = 1\n";
+    let made = lab.boot(hermes::with_hermes(
+        BoxSpec::new("box-1"),
+        &resource(Need::Hermes)?,
+    ))?;
+    hermes::install_crash_looping(&made)?;
+    made.shutdown()?;
+    lab.install_watchdog(&made, &by_timer(&config(gateway), 4))?;
+    made.boot()?;
+    let start = clock::now();
+    let looping = "failing crash_loop";
+    let found = wait_report(&made, looping, secs(60), |_| {}, |r| r.gateway() == looping)?;
+    lab.figure("boot → crash loop reported", span(start.elapsed()));
+    lab.say(&format!("{}", found.check("gateway")));
+    let tried = wait_report(
+        &made,
+        "a try",
+        secs(60),
+        |_| {},
+        |r| r.json()["remedies"].to_string().contains("failing_in_a_row") || r.remedy().starts_with("failed"),
+    )?;
+    lab.say(&format!("{:?}", tried.remedies()));
+    ensure!(
+        !made.journal(&["-u", UNIT])?.contains("repeated too quickly"),
+        "it reached `failed`"
+    );
+    hermes::give_home_to_user(&made)?;
+    wait_report(&made, "health", secs(90), |_| {}, |r| r.gateway() == "ok fine").map(drop)
+}
+
+const PLAIN: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/usr/bin/python3 -m http.server 8642\n\
+    [Install]\nWantedBy=multi-user.target\n";
+
+/// SIGSTOP, SIGKILL and a clean exit of a unit that systemd itself would never restart.
+fn plain_unit(lab: &Lab) -> Result<()> {
+    let setup = by_hand(&config(
+        "startup_grace = \"1s\"\nmax_restarts = 10\nrestart_window = \"5s\"\n",
+    ));
+    let spec = BoxSpec::new("box-1").unit(UNIT, PLAIN);
+    let made = lab.boot(spec.watchdog(setup))?;
+    for (signal, wanted) in [
+        ("STOP", "failing process_stopped"),
+        ("KILL", "failing unit_failed"),
+    ] {
+        clock::wait_until("the gateway to be fine", secs(30), || {
+            run_now(&made).is_ok_and(|report| report.gateway() == "ok fine")
+        })?;
+        let before = made.unit(UNIT, "InvocationID")?;
+        made.run_ok(&format!("systemctl kill -s {signal} {UNIT}"))?;
+        for n in 1..=3 {
+            ensure!(
+                made.unit(UNIT, "InvocationID")? == before,
+                "{signal}: restarted before run {n}"
+            );
+            let report = run_now(&made)?;
+            lab.say(&format!(
+                "{signal} {n}: {} | {}",
+                report.gateway(),
+                report.remedy()
+            ));
+            ensure!(
+                n == 3 || report.gateway() == wanted,
+                "{signal}: {}",
+                report.json()
+            );
+        }
+        ensure!(
+            made.unit(UNIT, "InvocationID")? != before,
+            "{signal}: not restarted by the third run"
+        );
+        assert_eq!(made.unit(UNIT, "ActiveState")?, "active");
+        clock::pause(secs(6));
+    }
+    // A process that ends by itself, well or not, was stopped by nobody.
+    made.run_ok(&format!(
+        "mkdir -p /run/systemd/system/{UNIT}.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/sleep 1\\n' \
+         >/run/systemd/system/{UNIT}.d/short.conf; systemctl daemon-reload; systemctl restart {UNIT}; sleep 1.5"
+    ))?;
+    let report = run_now(&made)?;
+    ensure!(report.gateway() == "failing inactive", "{}", report.json());
+    Ok(())
+}
+
+/// Exactly `max_restarts` in a window, then it gives up and says so, and after the window it tries again.
+fn fails_for_ever(lab: &Lab) -> Result<()> {
+    let gateway = "startup_grace = \"1s\"\nmax_restarts = 3\nrestart_window = \"40s\"\n";
+    let unit = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'sleep 0.2; exit 1'\n\
+        [Install]\nWantedBy=multi-user.target\n";
+    let spec = BoxSpec::new("box-1").unit(UNIT, unit);
+    let made = lab.boot(spec.watchdog(by_timer(&config(gateway), 2)))?;
+    let starts = || -> Result<usize> {
+        Ok(made
+            .journal(&["-b", "-u", UNIT, "-t", "systemd"])?
+            .matches(&format!("Started {UNIT}"))
+            .count())
+    };
+    let gave_up = |r: &Reported| r.remedies().iter().any(|row| row.starts_with("gave_up"));
+    wait_report(&made, "giving up", secs(90), |_| {}, gave_up)?;
+    // The boot's own start, and three.
+    assert_eq!(starts()?, 4);
+    clock::pause(secs(10));
+    assert_eq!(starts()?, 4, "given up, and yet restarted");
+    let waited = clock::wait_until("another try after the window", secs(60), || {
+        starts().is_ok_and(|n| n == 5)
+    })?;
+    lab.figure("gave up → next try (window 40 s)", span(waited + secs(10)));
+    Ok(())
+}
+
+fn span(of: Duration) -> String {
+    format!("{:.1} s", of.as_secs_f64())
+}
