@@ -155,9 +155,9 @@ fn hang_restart_kill(lab: &Lab) -> Result<()> {
         told.at >= restarted + ready.saturating_sub(secs(1)),
         "judged before it was ready"
     );
-    let silent = told.json["incident"]["details"]["silent_secs"]
+    let silent = told.json["incident"]["details"]["silent_for_secs"]
         .as_f64()
-        .context("details.silent_secs")?;
+        .context("details.silent_for_secs")?;
     let truly = (told.at - died).as_secs_f64();
     // What the store knew at the kill may be some seconds older than the last beat; never younger.
     ensure!(

@@ -82,7 +82,7 @@ fn alertmanager_and_prometheus(lab: &Lab) -> Result<()> {
     })?;
     ensure!(
         server
-            .ctl_json(&["incident", "list"])?
+            .ctl_json(&["incident", "list", "--all"])?
             .to_string()
             .contains("resolved_at")
     );
