@@ -11,12 +11,13 @@ use protocol::names::BoxName;
 use protocol::report::Status;
 use protocol::secret::Secret;
 use watchdog::ask::Managers;
+use watchdog::beat::BeatError;
 use watchdog::cli::{CheckArgs, Cli, Command, EnrollArgs};
-use watchdog::config::{self, Surroundings};
+use watchdog::config::{self, Surroundings, TokenError};
 use watchdog::enroll::{self, Enrolment};
 use watchdog::pause::{self, Pause};
 use watchdog::print::{self, Style};
-use watchdog::settings::{HeartbeatMode, Settings};
+use watchdog::settings::Settings;
 use watchdog::state_dir::StateDir;
 use watchdog::systemd::manager::SystemdManager;
 use watchdog::{beat, clock, report, run};
@@ -117,24 +118,26 @@ fn check(settings: &Settings, args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn resident(settings: Settings) -> anyhow::Result<ExitCode> {
-    if settings.heartbeat.mode == HeartbeatMode::Timer {
-        eprintln!(
-            "[heartbeat] mode = \"timer\": each run of the checks sends the heartbeat; \
-             `systemctl disable --now fleet-watchdog-beat`, or take the mode away"
-        );
-        return Ok(ExitCode::from(EXIT_CONFIG));
-    }
     let beating = async {
         let stopped = stop_signal()?;
         beat::run(settings, stopped).await.map_err(anyhow::Error::from)
     };
     match block_on(beating)? {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(err) if matches!(err.downcast_ref(), Some(beat::BeatError::NoServer)) => {
+        Err(err) if err.downcast_ref().is_some_and(is_misconfigured) => {
             eprintln!("{err:#}");
             Ok(ExitCode::from(EXIT_CONFIG))
         }
         Err(err) => Err(err),
+    }
+}
+
+/// Whether trying again in a second would only say the same again.
+fn is_misconfigured(err: &BeatError) -> bool {
+    match err {
+        BeatError::NoServer | BeatError::TimerMode | BeatError::Target(_) => true,
+        BeatError::Token(err) => !matches!(err, TokenError::Io(..)),
+        BeatError::NotTaken(_) => false,
     }
 }
 

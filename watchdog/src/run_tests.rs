@@ -9,7 +9,9 @@ use protocol::report::{CheckName, CheckReport};
 
 use super::*;
 use crate::config::{self, Surroundings};
-use crate::state_dir::{REPORT_FILE, STATE_FILE};
+use crate::pause;
+use crate::state::State;
+use crate::state_dir::{PAUSE_FILE, REPORT_FILE, STATE_FILE, StateDir};
 use crate::systemd::{ActiveState, JobOutcome, JobResult, LoadState, ManagerError, Stamp, UnitFacts};
 
 /// What the played unit does.
@@ -288,7 +290,7 @@ async fn what_an_operator_stopped_stays_stopped() {
 async fn a_pause_is_obeyed_and_a_garbled_pause_too() {
     let it = a_box(Unit::Dead);
     for bytes in [&br#"{"until":"2999-01-01T00:00:00Z","reason":"x"}"#[..], b"{"] {
-        it.dir().write(crate::state_dir::PAUSE_FILE, bytes).unwrap();
+        it.dir().write(PAUSE_FILE, bytes).unwrap();
         let until = pause::PAUSE_MAX.as_secs() as i64 - 60;
         if bytes.len() > 1 {
             let until = clock::now()
@@ -296,9 +298,7 @@ async fn a_pause_is_obeyed_and_a_garbled_pause_too() {
                 .checked_add(jiff::SignedDuration::from_secs(until))
                 .unwrap();
             let text = format!("{{\"until\":\"{until}\",\"reason\":\"disk swap\"}}");
-            it.dir()
-                .write(crate::state_dir::PAUSE_FILE, text.as_bytes())
-                .unwrap();
+            it.dir().write(PAUSE_FILE, text.as_bytes()).unwrap();
         }
         for _ in 0..4 {
             assert_eq!(remedies(&it.run().await).last().unwrap(), "held_back paused");
@@ -320,6 +320,14 @@ async fn no_act_looks_and_changes_nothing() {
     assert_eq!(remedies(&report).last().unwrap(), "held_back no_act");
     it.run().await;
     assert_eq!(it.restarts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_leaves_even_a_damaged_state_file_where_it_is() {
+    let it = a_box(Unit::Healthy);
+    it.dir().write(STATE_FILE, b"{").unwrap();
+    it.run_with(true).await.unwrap();
+    assert_eq!(it.dir().read(STATE_FILE).unwrap().unwrap(), b"{");
 }
 
 #[tokio::test(start_paused = true)]
@@ -401,19 +409,4 @@ async fn two_runs_do_not_interleave() {
     );
     drop(held);
     assert!(it.run_with(false).await.is_ok());
-}
-
-#[test]
-fn only_stops_of_this_boot_count() {
-    let (this, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let text = format!(
-        r#"[{{"unit":"a.service","at":"2026-01-01T00:00:00Z","boot_id":"{this}"}},
-            {{"unit":"b.service","at":"2026-01-01T00:00:00Z","boot_id":"{other}"}}]"#
-    );
-    let stops = operator_stops(text.as_bytes(), Some(this));
-    assert_eq!(
-        stops.iter().map(|(unit, _)| unit.as_str()).collect::<Vec<_>>(),
-        ["a.service"]
-    );
-    assert!(operator_stops(b"garbage", Some(this)).is_empty());
 }

@@ -132,6 +132,16 @@ pub fn load(dir: &StateDir, now: Timestamp) -> Loaded {
     }
 }
 
+/// Reads the state and leaves everything where it is.
+pub fn look(dir: &StateDir) -> Loaded {
+    let kept = dir.read(STATE_FILE);
+    let state = kept.ok().flatten().and_then(|bytes| decode(&bytes).ok());
+    Loaded {
+        state: state.unwrap_or_default(),
+        unreadable: None,
+    }
+}
+
 fn decode(bytes: &[u8]) -> Result<State, String> {
     #[derive(Deserialize)]
     struct Versioned {
