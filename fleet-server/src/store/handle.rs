@@ -35,7 +35,7 @@ pub struct StoreHandle {
     broken: Arc<watch::Sender<Option<String>>>,
 }
 
-/// The store's thread: ends by [`StoreThread::join`], or when the last [`StoreHandle`] is gone.
+/// The store's thread: ends by [`StoreThread::join`], or with the process.
 pub struct StoreThread {
     queue: SyncSender<Message>,
     thread: JoinHandle<()>,
@@ -141,14 +141,14 @@ fn work(mut store: Box<dyn Store>, jobs: &Receiver<Message>, clock: &dyn Fn() ->
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        tidy(&mut *store, clock(), &mut said);
+        tidy(&mut *store, clock(), false, &mut said);
     }
-    tidy(&mut *store, clock(), &mut said);
+    tidy(&mut *store, clock(), true, &mut said);
 }
 
 /// A failure is logged once, until its text changes.
-fn tidy(store: &mut dyn Store, now: Timestamp, said: &mut Option<String>) {
-    let failure = store.tidy(now).err().map(|err| err.to_string());
+fn tidy(store: &mut dyn Store, now: Timestamp, last: bool, said: &mut Option<String>) {
+    let failure = store.tidy(now, last).err().map(|err| err.to_string());
     if failure != *said {
         if let Some(text) = &failure {
             tracing::warn!(error = %text, "the store's safety copy cannot be written");

@@ -275,8 +275,8 @@ pub trait Store: Send {
     fn retain(&mut self, now: Timestamp) -> Result<u64, StoreError>;
     /// Anything cheap that proves that the store answers and can be written.
     fn ping(&mut self, now: Timestamp) -> Result<(), StoreError>;
-    /// Writes out what is only a copy for safety, if it is stale. Called when idle, at least every few seconds.
-    fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError>;
+    /// Writes out what is only a copy for safety, if it is stale, or in any case if it is the `last` time. Called often.
+    fn tidy(&mut self, now: Timestamp, last: bool) -> Result<(), StoreError>;
 }
 
 /// Why the store did not do it. The text names the object and the fix.

@@ -239,11 +239,11 @@ impl Store for SqliteStore {
         })
     }
 
-    fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    fn tidy(&mut self, now: Timestamp, last: bool) -> Result<(), StoreError> {
         let old = self
             .copied_at
             .is_none_or(|at| now.duration_since(at).abs() >= SNAPSHOT_EVERY);
-        if !self.stale && !old {
+        if !self.stale && !old && !last {
             return Ok(());
         }
         self.copied_at = Some(now);
