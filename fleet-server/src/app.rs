@@ -229,10 +229,15 @@ impl Server {
 
 /// Until the store proves to be damaged.
 async fn damaged(broken: &mut watch::Receiver<Option<String>>) -> String {
-    match broken.wait_for(Option::is_some).await {
-        Ok(found) => found.clone().unwrap_or_default(),
-        // Nobody is left who could find out.
-        Err(_) => std::future::pending().await,
+    loop {
+        let found = broken.borrow_and_update().clone();
+        if let Some(what) = found {
+            return what;
+        }
+        if broken.changed().await.is_err() {
+            // Nobody is left who could find out.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use jiff::SignedDuration;
@@ -18,7 +18,7 @@ use protocol::report::Report;
 
 use super::auth::{self, Purpose, new_secret};
 use super::body;
-use super::problem::Refusal;
+use super::problem::{Refusal, Segment};
 use super::query::Query;
 use super::state::App;
 use crate::directory::{BoxEntry, Role, TokenHash};
@@ -85,7 +85,7 @@ pub async fn list(
 pub async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Json<BoxDetail>, Refusal> {
     auth::operator(&app, &headers, Role::Viewer)?;
     let entry = find(&app, &name)?;
@@ -133,7 +133,7 @@ pub async fn add(State(app): State<Arc<App>>, request: Request<Body>) -> Result<
 pub async fn remove(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<StatusCode, Refusal> {
     let operator = auth::operator(&app, &headers, Role::Admin)?;
     let _order = app.changes.lock().await;
@@ -157,7 +157,7 @@ pub async fn remove(
 /// `POST /v1/boxes/{name}/rotate`.
 pub async fn rotate(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let (head, content) = request.into_parts();
@@ -197,7 +197,7 @@ pub async fn rotate(
 pub async fn revoke(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<StatusCode, Refusal> {
     let operator = auth::operator(&app, &headers, Role::Operator)?;
     let _order = app.changes.lock().await;

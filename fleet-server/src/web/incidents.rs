@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Request, Uri};
 use axum::response::Json;
 use protocol::api::{AckIncident, IncidentDetail, IncidentPage};
 use protocol::incident::Ack;
 use protocol::limits;
 
-use super::problem::Refusal;
+use super::problem::{Refusal, Segment};
 use super::query::Query;
 use super::state::App;
 use super::{auth, body};
@@ -49,7 +49,7 @@ pub async fn list(
 pub async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<IncidentDetail>, Refusal> {
     auth::operator(&app, &headers, Role::Viewer)?;
     let id = number(&id)?;
@@ -65,7 +65,7 @@ pub async fn show(
 /// `POST /v1/incidents/{id}/ack`.
 pub async fn acknowledge(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request<Body>,
 ) -> Result<Json<IncidentDetail>, Refusal> {
     let (head, content) = request.into_parts();

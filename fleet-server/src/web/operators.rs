@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{self, Purpose, new_secret};
 use super::body;
 use super::boxes::{never_kept, no_random};
-use super::problem::Refusal;
+use super::problem::{Refusal, Segment};
 use super::state::App;
 use crate::directory::{Role, TokenHash};
 use crate::store::OperatorRecord;
@@ -95,7 +95,7 @@ pub async fn add(State(app): State<Arc<App>>, request: Request<Body>) -> Result<
 pub async fn remove(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<StatusCode, Refusal> {
     let by = auth::operator(&app, &headers, Role::Admin)?;
     if by.name == name {

@@ -2,6 +2,8 @@
 //!
 //! It decides no status: callers name the case. No token and no body of a request is ever repeated in one.
 
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::problem::{CONTENT_TYPE, Problem};
@@ -95,6 +97,22 @@ impl Refusal {
     /// Its HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// A segment of the path, decoded; what cannot be decoded names nothing that there is.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Refusal::not_found(
+                "there is nothing of that name; it is not valid UTF-8",
+            )),
+        }
     }
 }
 

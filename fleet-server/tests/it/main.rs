@@ -1,0 +1,9 @@
+//! The server as a box, an operator and a script see it: over real HTTP on loopback, on a real store.
+
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+mod beats;
+mod binary;
+mod boxes;
+mod fixture;
+mod tls;
