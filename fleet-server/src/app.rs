@@ -263,14 +263,13 @@ async fn admin(
     clock: &Clock,
     loaded: &mut Loaded,
 ) -> Result<(), AppError> {
-    let token = match data.admin_token()? {
-        Some(token) => token,
-        None => {
-            let token = new_secret(Purpose::OperatorToken).map_err(defect("making the admin's token"))?;
-            let path = data.write_admin_token(&token)?;
-            tracing::info!(file = %path.display(), "the first operator's token is written");
-            token
-        }
+    let token = if let Some(token) = data.admin_token()? {
+        token
+    } else {
+        let token = new_secret(Purpose::OperatorToken).map_err(defect("making the admin's token"))?;
+        let path = data.write_admin_token(&token)?;
+        tracing::info!(file = %path.display(), "the first operator's token is written");
+        token
     };
     let hash = TokenHash::of(&token);
     if loaded.operators.iter().any(|known| known.hash.same(&hash)) {

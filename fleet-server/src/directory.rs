@@ -263,22 +263,15 @@ impl fmt::Debug for TokenHash {
 
 impl Serialize for TokenHash {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        s.serialize_str(&hex)
+        s.serialize_str(&hex::encode(self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for TokenHash {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let hex = String::deserialize(d)?;
-        let bad = || serde::de::Error::custom("a hash is 64 hexadecimal digits");
-        if hex.len() != 64 || !hex.is_ascii() {
-            return Err(bad());
-        }
         let mut bytes = [0; 32];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).map_err(|_| bad())?;
-        }
+        hex::decode_to_slice(String::deserialize(d)?, &mut bytes)
+            .map_err(|_| serde::de::Error::custom("a hash is 64 hexadecimal digits"))?;
         Ok(Self(bytes))
     }
 }

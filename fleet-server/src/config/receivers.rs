@@ -74,13 +74,11 @@ fn tables<T>(
 }
 
 fn receiver(section: Section<'_>) -> Option<Receiver> {
-    let name = match section.item("name") {
-        Some(item) => item.text().and_then(|text| item.keep(Word::new(text))),
-        None => {
-            section.wrong("has no name; write name = \"…\", the word by which routes call it");
-            None
-        }
-    };
+    let name = section.item("name");
+    if name.is_none() {
+        section.wrong("has no name; write name = \"…\", the word by which routes call it");
+    }
+    let name = name.and_then(|item| item.keep(Word::new(item.text()?)));
     let webhook = section.item("webhook");
     let alertmanager = section.item("alertmanager");
     let kind = match (webhook, alertmanager) {
@@ -109,13 +107,11 @@ fn receiver(section: Section<'_>) -> Option<Receiver> {
 }
 
 fn webhook_of(section: Section<'_>) -> Option<Webhook> {
-    let url = match section.item("url") {
-        Some(item) => web_url(&item),
-        None => {
-            section.wrong("has no url; write webhook = { url = \"https://…\" }");
-            None
-        }
-    };
+    let url = section.item("url");
+    if url.is_none() {
+        section.wrong("has no url; write webhook = { url = \"https://…\" }");
+    }
+    let url = url.and_then(|item| web_url(&item));
     let secret = match section.item("secret_file") {
         Some(item) => Some(secret(&item)?),
         None => None,

@@ -17,8 +17,9 @@ const STORE_RETRY_SECS: u64 = 5;
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    problem: Problem,
-    header: Option<(HeaderName, String)>,
+    // Boxed: it travels as the error of every handler.
+    problem: Box<Problem>,
+    header: Option<Box<(HeaderName, String)>>,
 }
 
 impl Refusal {
@@ -32,7 +33,7 @@ impl Refusal {
             field: None,
         };
         Self {
-            problem,
+            problem: Box::new(problem),
             header: None,
         }
     }
@@ -85,7 +86,7 @@ impl Refusal {
     /// The same, with one header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: String) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
@@ -119,11 +120,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let body = serde_json::to_vec(&*self.problem).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-        if let Some((name, value)) = self.header
+        if let Some((name, value)) = self.header.map(|header| *header)
             && let Ok(value) = HeaderValue::from_str(&value)
         {
             headers.insert(name, value);

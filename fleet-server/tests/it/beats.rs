@@ -55,7 +55,7 @@ fn cases(token: &str, revoked: &str, expired: &str, operator: &str) -> Vec<Case>
             bytes,
             status,
             says,
-        })
+        });
     };
     let post = |body: &[u8]| request("POST", "/v1/heartbeat", &auth, body);
     let text = |value: &Value| post(value.to_string().as_bytes());

@@ -1,5 +1,6 @@
 //! A server in this process on a free port, and requests written byte by byte, so that broken ones can be sent too.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -113,13 +114,14 @@ impl Answer {
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: fleet\r\nconnection: close\r\n");
     if !body.is_empty() {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "content-type: application/json\r\ncontent-length: {}\r\n",
             body.len()
-        ));
+        );
     }
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(text, "{name}: {value}\r\n");
     }
     text.push_str("\r\n");
     let mut bytes = text.into_bytes();

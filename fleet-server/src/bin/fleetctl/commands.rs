@@ -26,7 +26,7 @@ pub(crate) async fn run(client: &Client, json: bool, command: Command) -> Result
                 uses: Some(uses),
                 expires_secs: Some(expires.as_secs()),
             };
-            out.secret(client.post(&["enroll-codes"], &wanted).await?, "code")
+            out.secret(&client.post(&["enroll-codes"], &wanted).await?, "code")
         }
         Command::Incident(command) => incidents(client, &out, command).await,
         Command::Operator(command) => operators(client, &out, command).await,
@@ -47,7 +47,7 @@ async fn boxes(client: &Client, out: &Out, command: BoxCommand) -> Result<(), Fa
                 labels,
                 witness_tcp,
             };
-            out.secret(client.post(&["boxes"], &wanted).await?, "token")
+            out.secret(&client.post(&["boxes"], &wanted).await?, "token")
         }
         BoxCommand::List { state, labels, text } => {
             let mut query: Vec<(&str, String)> = Vec::new();
@@ -70,7 +70,7 @@ async fn boxes(client: &Client, out: &Out, command: BoxCommand) -> Result<(), Fa
                 overlap_secs: Some(overlap.as_secs()),
             };
             out.secret(
-                client.post(&["boxes", name.as_str(), "rotate"], &wanted).await?,
+                &client.post(&["boxes", name.as_str(), "rotate"], &wanted).await?,
                 "token",
             )
         }
@@ -118,7 +118,7 @@ async fn operators(client: &Client, out: &Out, command: OperatorCommand) -> Resu
     match command {
         OperatorCommand::Add { name, role } => {
             let wanted = json!({ "name": name, "role": role });
-            out.secret(client.post(&["operators"], &wanted).await?, "token")
+            out.secret(&client.post(&["operators"], &wanted).await?, "token")
         }
         OperatorCommand::List => {
             let answer = client.get(&["operators"], &[]).await?;
@@ -167,7 +167,7 @@ impl Out {
     /// An answer: as it is, or as `show` puts it for people.
     fn show<T: DeserializeOwned>(&self, answer: Value, show: impl Fn(&T) -> String) -> Result<(), Failed> {
         if self.json {
-            return self.json(&answer);
+            return print_json(&answer);
         }
         let value = serde_json::from_value(answer).map_err(|err| {
             Failed::Unreachable(format!(
@@ -178,9 +178,9 @@ impl Out {
     }
 
     /// The one secret in an answer, and nothing else, so that it can be put into a file or a variable.
-    fn secret(&self, answer: Value, key: &str) -> Result<(), Failed> {
+    fn secret(&self, answer: &Value, key: &str) -> Result<(), Failed> {
         if self.json {
-            return self.json(&answer);
+            return print_json(answer);
         }
         match answer[key].as_str() {
             Some(secret) => print(&format!("{secret}\n")),
@@ -190,15 +190,15 @@ impl Out {
 
     fn done(&self, text: &str) -> Result<(), Failed> {
         if self.json {
-            self.json(&json!({}))
+            print_json(&json!({}))
         } else {
             print(&format!("{text}\n"))
         }
     }
+}
 
-    fn json(&self, answer: &Value) -> Result<(), Failed> {
-        print(&format!("{answer:#}\n"))
-    }
+fn print_json(answer: &Value) -> Result<(), Failed> {
+    print(&format!("{answer:#}\n"))
 }
 
 /// A reader that has seen enough (`| head`) is no error.

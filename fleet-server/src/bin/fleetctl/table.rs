@@ -15,10 +15,18 @@ pub(crate) enum Tone {
 pub(crate) struct Cell(String, Tone);
 
 impl Cell {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers, words and texts alike"
+    )]
     pub(crate) fn plain(text: impl ToString) -> Self {
         Self(clean(&text.to_string()), Tone::Plain)
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers, words and texts alike"
+    )]
     pub(crate) fn toned(text: impl ToString, tone: Tone) -> Self {
         Self(clean(&text.to_string()), tone)
     }

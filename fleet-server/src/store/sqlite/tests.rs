@@ -404,13 +404,13 @@ fn somebody_elses_file_and_rows_that_are_no_rows_are_set_aside() {
             rusqlite::Connection::open(db)
                 .unwrap()
                 .execute_batch("UPDATE boxes SET labels = '{'")
-                .unwrap()
+                .unwrap();
         },
         |db| {
             rusqlite::Connection::open(db)
                 .unwrap()
                 .execute_batch("UPDATE incidents SET body = '[]'")
-                .unwrap()
+                .unwrap();
         },
     ];
     for (n, spoil) in spoils.iter().enumerate() {
