@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,7 @@ use crate::programs;
 
 /// Package lists are some 10 MB, a package up to 60 MB.
 const FETCH_LIMIT: Duration = secs(600);
+static FETCHING: Mutex<()> = Mutex::new(());
 
 /// The directory that holds `programs`: the installed ones', or the unpacked ones' of `package`.
 pub fn bin_dir(package: &str, programs: &[&str]) -> Result<PathBuf> {
@@ -41,6 +43,8 @@ fn fetch(package: &str, home: &Path) -> Result<()> {
         exec::installed("apt-get") && exec::installed("dpkg-deb"),
         "not a Debian; install {package} yourself"
     );
+    // They share the package lists.
+    let _one_at_a_time = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("fetching the Debian package {package} into {}", home.display());
     let scratch = programs::cache_dir().join("debian/fetch");
     let _ = fs::remove_dir_all(&scratch);

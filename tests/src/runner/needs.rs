@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use super::debian;
+use crate::clock;
 use crate::genuine::{fastclock, hermes, tailscale};
 use crate::lab;
 use crate::scenario::{Need, Scenario};
@@ -16,16 +17,35 @@ use crate::scenario::{Need, Scenario};
 #[derive(Debug, Default)]
 pub struct Offer(BTreeMap<Need, Result<PathBuf, String>>);
 
-/// Looks at and prepares what `scenarios` need.
+/// Looks at and prepares what `scenarios` need, all at once, and before any of them runs: they measure time.
 pub fn prepare(scenarios: &[Scenario]) -> Offer {
-    let mut offer = Offer::default();
-    for need in Need::ALL {
-        if scenarios.iter().any(|scenario| scenario.needs.contains(&need)) {
-            let result = provide(need);
-            offer.0.insert(need, result.map_err(|err| format!("{err:#}")));
-        }
+    let wanted = |need: &Need| scenarios.iter().any(|scenario| scenario.needs.contains(need));
+    let answers = std::thread::scope(|scope| {
+        let asked = Need::ALL.into_iter().filter(wanted);
+        let asked: Vec<_> = asked
+            .map(|need| (need, scope.spawn(move || provide_and_say(need))))
+            .collect();
+        let answer = |asked: std::thread::ScopedJoinHandle<'_, _>| {
+            asked.join().unwrap_or(Err("its preparation panicked".to_owned()))
+        };
+        asked
+            .into_iter()
+            .map(|(need, asked)| (need, answer(asked)))
+            .collect()
+    });
+    Offer(answers)
+}
+
+fn provide_and_say(need: Need) -> Result<PathBuf, String> {
+    let start = clock::now();
+    let answer = provide(need).map_err(|err| format!("{err:#}"));
+    let (word, secs) = (need.word(), start.elapsed().as_secs_f64());
+    match &answer {
+        Err(why) => eprintln!("{word} is not to be had: {why}"),
+        Ok(_) if secs > 1.0 => eprintln!("{word} is ready ({secs:.0} s)"),
+        Ok(_) => {}
     }
-    offer
+    answer
 }
 
 impl Offer {
