@@ -283,6 +283,8 @@ impl Fleet {
             &count,
             "--prefix",
             "demo-",
+            "--sites",
+            "fsn1,hel1",
         ];
         let mut program = Program::start("fleet-sim", &args, dir, true)?;
         let stdin = program
