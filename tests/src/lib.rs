@@ -8,12 +8,14 @@
 //! - [`lab`]: a scenario's world: the network, the boxes
 //! - [`http`]: one request, one answer
 //! - [`server`], [`webhook`], [`monitoring`]: what runs on the lab's host: a fleet server, a receiver, Prometheus
+//! - [`checkup`]: the watchdog's checks run in a box, its beats heard meanwhile
 //! - [`genuine`]: Tailscale and Hermes Agent themselves
 //! - [`sim`]: boxes that are only played
 //! - [`scenario`], [`scenarios`]: what is shown; [`bench`]: what is measured
 //! - [`runner`]: how they are run
 
 pub mod bench;
+pub mod checkup;
 pub mod clock;
 pub mod exec;
 pub mod genuine;

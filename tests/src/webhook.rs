@@ -115,6 +115,8 @@ struct Shared {
 struct State {
     mode: Mode,
     arrivals: Vec<Arrival>,
+    /// The body of a 200.
+    reply: String,
     /// Open connections, to be closed when it goes down.
     open: Vec<TcpStream>,
 }
@@ -125,6 +127,7 @@ impl Webhook {
         let state = State {
             mode: Mode::Down,
             arrivals: Vec::new(),
+            reply: String::new(),
             open: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -164,6 +167,11 @@ impl Webhook {
             clock::wait_until("the webhook to be down", clock::secs(5), refused)?;
         }
         Ok(())
+    }
+
+    /// From now on a 200 has this body.
+    pub fn reply(&self, body: &str) {
+        body.clone_into(&mut self.shared.state().reply);
     }
 
     /// Everything that arrived, answered or not, in order.
@@ -302,12 +310,17 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
             body,
             json,
         });
+        let reply = if answered == Some(200) {
+            state.reply.clone()
+        } else {
+            String::new()
+        };
         shared.changed.notify_all();
         drop(state);
         match answered {
             Some(status) => {
-                (&*stream)
-                    .write_all(format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n").as_bytes())?;
+                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n", reply.len());
+                (&*stream).write_all(format!("{head}{reply}").as_bytes())?;
             }
             // Read on, and so notice when the sender gives up.
             None => drop(reader.read(&mut [0])?),

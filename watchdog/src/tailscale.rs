@@ -320,8 +320,9 @@ fn is_date(at: &Timestamp) -> bool {
 
 fn text(value: &Value) -> Option<String> {
     let text = value.as_str().filter(|t| !t.is_empty())?;
+    let clean = crate::redact::redact(text);
     Some(
-        crate::redact::redact(text)
+        clean
             .chars()
             .filter(|c| !c.is_control())
             .take(TEXT_CHARS)
@@ -340,9 +341,11 @@ fn health_of(line: &[u8]) -> Option<Vec<HealthWarning>> {
         .flatten();
     let warning = |(code, w): (&String, &Value)| HealthWarning {
         code: code.chars().filter(|c| !c.is_control()).take(64).collect(),
-        text: text(&w["Text"])
-            .or_else(|| text(&w["Title"]))
-            .unwrap_or_else(|| code.chars().take(64).collect()),
+        // It becomes a clause of a longer sentence.
+        text: text(&w["Text"]).or_else(|| text(&w["Title"])).map_or_else(
+            || code.chars().take(64).collect(),
+            |t| t.trim_end_matches('.').to_owned(),
+        ),
         impacts_connectivity: w["ImpactsConnectivity"].as_bool().unwrap_or(false),
     };
     Some(warnings.map(warning).take(WARNINGS).collect())

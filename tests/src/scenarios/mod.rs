@@ -12,9 +12,11 @@ use crate::runner::needs::resource;
 use crate::scenario::{Need, Scenario};
 
 pub mod away;
+pub mod backup;
 pub mod boxes;
 pub mod dark;
 pub mod delivery;
+pub mod disk;
 pub mod doubt;
 pub mod fleet;
 pub mod gateway;
@@ -23,14 +25,17 @@ pub mod holds;
 pub mod monitoring;
 pub mod remedies;
 pub mod surroundings;
+pub mod tailscale;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
     [
         away::ALL,
+        backup::ALL,
         boxes::ALL,
         dark::ALL,
         delivery::ALL,
+        disk::ALL,
         doubt::ALL,
         gateway::ALL,
         genuine::ALL,
@@ -38,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         monitoring::ALL,
         remedies::ALL,
         surroundings::ALL,
+        tailscale::ALL,
     ]
     .concat()
 }

@@ -25,8 +25,8 @@ const HEALTH_DEADLINE: Duration = Duration::from_secs(2);
 /// A daemon that is down is asked once more after this: a package upgrade restarts it within a second.
 const SECOND_LOOK: Duration = Duration::from_millis(1500);
 
-/// Where a tailscaled lies, is managed, or has left its state.
-const TRACES: [&str; 9] = [
+/// Where a tailscaled lies or is managed. Not its state directory: that outlives the program (`apt remove`).
+const TRACES: [&str; 8] = [
     "usr/sbin/tailscaled",
     "usr/bin/tailscaled",
     "usr/local/sbin/tailscaled",
@@ -34,8 +34,7 @@ const TRACES: [&str; 9] = [
     "usr/lib/systemd/system/tailscaled.service",
     "lib/systemd/system/tailscaled.service",
     "etc/systemd/system/tailscaled.service",
-    "var/lib/tailscale",
-    "var/snap/tailscale",
+    "snap/bin/tailscale",
 ];
 /// What systemd sets up when the unit is enabled: a box that has this means to use it.
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/tailscaled.service";
