@@ -33,8 +33,8 @@ use crate::web::counters::WebMetrics;
 use crate::web::listener::Listener;
 use crate::web::rate::Rates;
 use crate::web::state::App;
-use crate::web::tls::{self, TlsError};
-use crate::web::{self, state};
+use crate::web::tls::{Certificates, TlsError};
+use crate::web::{self, health, state};
 
 /// A wrong configuration, as `sysexits.h` has it; systemd is told not to try again.
 pub const EXIT_CONFIG: u8 = 78;
@@ -106,6 +106,7 @@ impl AppError {
 pub struct Server {
     data: DataDir,
     app: Arc<App>,
+    tls: Option<Arc<Certificates>>,
     listener: Listener,
     sweep: Sweep<StoreHandle>,
     workers: Workers,
@@ -116,7 +117,12 @@ pub struct Server {
 impl Server {
     /// Builds all parts. Nothing is bound before everything that can be wrong with the configuration was looked at.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
-        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = settings
+            .tls
+            .as_ref()
+            .map(Certificates::load)
+            .transpose()?
+            .map(Arc::new);
         let data = DataDir::open(&settings.data_dir)?;
         let clock = Clock::system();
         let registry = Registry::new();
@@ -124,6 +130,7 @@ impl Server {
         admin(&data, &store, &clock, &mut loaded).await?;
         build_info(&registry).map_err(defect("registering metrics"))?;
         let metrics = WebMetrics::new(&registry).map_err(defect("registering metrics"))?;
+        metrics.store_notes.set(loaded.notes.len() as i64);
         let notify = NotifyMetrics::new(&registry).map_err(defect("registering metrics"))?;
         retire_receivers(&store, &settings, &clock).await?;
 
@@ -149,12 +156,12 @@ impl Server {
             registry,
         });
         let address = settings.listen;
-        let listener = Listener::bind(address, tls)
-            .await
-            .map_err(|source| AppError::Bind { address, source })?;
+        let listener =
+            Listener::bind(address, tls.clone()).map_err(|source| AppError::Bind { address, source })?;
         Ok(Self {
             data,
             app,
+            tls,
             listener,
             sweep,
             workers,
@@ -178,6 +185,11 @@ impl Server {
         for worker in self.workers {
             workers.spawn(worker.run(ending.clone()));
         }
+        let mut chores = JoinSet::new();
+        if let Some(tls) = self.tls {
+            chores.spawn(tls.watch());
+        }
+        chores.spawn(health::alive(Arc::clone(&self.app)));
         let address = self.listener.address();
         let router = web::router(Arc::clone(&self.app));
         let listener = tokio::spawn(self.listener.serve(router, self.app, ending));
@@ -194,6 +206,7 @@ impl Server {
             _ = &mut judging => Err(AppError::JudgingEnded),
         };
         sd_notify::notify("STOPPING=1");
+        chores.abort_all();
         let mut late = Vec::new();
         drop(end_judging);
         if !judging.is_finished() && tokio::time::timeout(JUDGING_END, &mut judging).await.is_err() {

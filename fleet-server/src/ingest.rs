@@ -23,8 +23,10 @@ pub async fn heartbeat(State(app): State<Arc<App>>, request: Request<Body>) -> R
     let arrived = request.extensions().get::<Arrived>().copied();
     let arrived = arrived.unwrap_or_else(|| Arrived::now(&app.clock));
     let outcome = take(&app, arrived, request).await;
-    let word = outcome.as_ref().err().map_or("accepted", Refusal::kind);
-    app.metrics.heartbeats.with_label_values(&[word]).inc();
+    match &outcome {
+        Ok(_) => app.metrics.heartbeats_accepted.inc(),
+        Err(refusal) => app.metrics.heartbeats.with_label_values(&[refusal.kind()]).inc(),
+    }
     let took = app.clock.mono().since(arrived.mono);
     app.metrics.heartbeat_seconds.observe(took.as_secs_f64());
     match outcome {

@@ -92,7 +92,7 @@ fn check_config(file: &std::path::Path) -> ExitCode {
             let tls = settings
                 .tls
                 .as_ref()
-                .map(fleet_server::web::tls::acceptor)
+                .map(fleet_server::web::tls::Certificates::load)
                 .transpose();
             tls.map_err(|err| format!("{}: {err}", file.display()))?;
             Ok(settings)

@@ -4,12 +4,20 @@ use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// Sends `state`, such as `READY=1`. A failure is told to nobody: there is nobody else.
 pub fn notify(state: &str) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send(&socket, state);
     }
+}
+
+/// `WatchdogSec=` of our unit, if it has one.
+pub fn watchdog_period() -> Option<Duration> {
+    let of_us = std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+    let micros = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    (of_us && micros > 0).then(|| Duration::from_micros(micros))
 }
 
 fn send(socket: &OsStr, state: &str) -> std::io::Result<()> {

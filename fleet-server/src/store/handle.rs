@@ -151,8 +151,97 @@ fn tidy(store: &mut dyn Store, now: Timestamp, last: bool, said: &mut Option<Str
     let failure = store.tidy(now, last).err().map(|err| err.to_string());
     if failure != *said {
         if let Some(text) = &failure {
-            tracing::warn!(error = %text, "the store's safety copy cannot be written");
+            tracing::warn!(error = %text, "the store cannot do its own chores");
         }
         *said = failure;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_second(secs).unwrap()
+    }
+
+    fn start(dir: &std::path::Path) -> (StoreHandle, StoreThread) {
+        let store = SqliteStore::open(dir, at(0)).unwrap();
+        StoreHandle::spawn(Box::new(store), Arc::new(|| at(1))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_hanging_store_times_out_then_overflows_and_what_nobody_waits_for_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, thread) = start(dir.path());
+        let handle = handle.with_timeout(Duration::from_millis(20));
+        let (release, hang) = sync_channel::<()>(1);
+        let (done, order) = sync_channel(10);
+        let first = done.clone();
+        let stuck = handle.call("hang", move |_| {
+            let _ = hang.recv();
+            first.send("hung").unwrap();
+            Ok(())
+        });
+        let err = stuck.await.unwrap_err();
+        assert!(
+            matches!(err, StoreError::TimedOut { what: "hang", .. }),
+            "{err:?}"
+        );
+        let skipped = done.clone();
+        let gave_up = handle.call("skip", move |_| {
+            skipped.send("skipped").unwrap();
+            Ok(())
+        });
+        assert!(gave_up.await.is_err());
+        let mut overflow = Vec::new();
+        for _ in 0..=QUEUE {
+            overflow.push(Box::pin(handle.call("fill", |_| Ok(()))));
+        }
+        let answers = futures_util::future::join_all(overflow).await;
+        assert!(
+            answers
+                .iter()
+                .any(|answer| matches!(answer, Err(StoreError::Overloaded { what: "fill" })))
+        );
+        release.send(()).unwrap();
+        let patient = handle.with_timeout(Duration::from_secs(20));
+        // The queue is full until the store has come by.
+        while let Err(StoreError::Overloaded { .. }) = patient.call("room", |_| Ok(())).await {
+            tokio::task::yield_now().await;
+        }
+        let after = patient.call("after", move |_| {
+            done.send("after").unwrap();
+            Ok(())
+        });
+        after.await.unwrap();
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["hung", "after"]);
+        assert!(thread.join(Duration::from_secs(20)));
+        assert!(matches!(
+            handle.call("late", |_| Ok(())).await,
+            Err(StoreError::Closed)
+        ));
+    }
+
+    #[tokio::test]
+    async fn damage_found_while_running_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, thread) = start(dir.path());
+        let mut broken = handle.broken();
+        assert!(broken.borrow_and_update().is_none());
+        let path = dir.path().join("fleet.db");
+        let found = handle.call("find", move |_| {
+            let detail = "page 7".to_owned();
+            Err::<(), _>(StoreError::Corrupt { path, detail })
+        });
+        assert!(found.await.is_err());
+        assert!(
+            broken
+                .borrow_and_update()
+                .as_ref()
+                .is_some_and(|text| text.contains("page 7"))
+        );
+        assert!(thread.join(Duration::from_secs(20)));
     }
 }

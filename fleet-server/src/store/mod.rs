@@ -275,7 +275,8 @@ pub trait Store: Send {
     fn retain(&mut self, now: Timestamp) -> Result<u64, StoreError>;
     /// Anything cheap that proves that the store answers and can be written.
     fn ping(&mut self, now: Timestamp) -> Result<(), StoreError>;
-    /// Writes out what is only a copy for safety, if it is stale, or in any case if it is the `last` time. Called often.
+    /// The store's own chores: forgets what is over its time, and writes out what is only a copy for safety, each when it
+    /// is due, the copy in any case if it is the `last` time. Called often.
     fn tidy(&mut self, now: Timestamp, last: bool) -> Result<(), StoreError>;
 }
 

@@ -15,6 +15,10 @@ pub struct WebMetrics {
     pub heartbeats: IntCounterVec,
     /// Seconds from a heartbeat's arrival to its answer.
     pub heartbeat_seconds: Histogram,
+    /// The one outcome that is counted all the time, looked up once.
+    pub heartbeats_accepted: IntCounter,
+    /// What was wrong with the store at this start.
+    pub store_notes: IntGauge,
     /// Connections open now.
     pub connections: IntGauge,
     /// Connections taken.
@@ -97,6 +101,11 @@ impl WebMetrics {
             unsaved: gauge(
                 "fleet_changes_unsaved",
                 "Changes decided and not yet written to the store.",
+            )?,
+            heartbeats_accepted: heartbeats.with_label_values(&["accepted"]),
+            store_notes: gauge(
+                "fleet_store_notes",
+                "Things that were wrong with the store at this start (set aside, recovered); the log says which.",
             )?,
             heartbeats,
             heartbeat_seconds,

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use super::metrics::{BoxSample, Scrape, render};
 use super::problem::Refusal;
 use super::state::App;
+use crate::sd_notify;
 use crate::sweep::view::{BoxView, Health};
 
 /// The text format of Prometheus.
@@ -55,6 +56,19 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
         )
     })?;
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response())
+}
+
+/// Tells systemd that the loop turns, as often as its `WatchdogSec=` asks for; a stuck server is then restarted. Never ends.
+pub async fn alive(app: Arc<App>) {
+    let Some(every) = sd_notify::watchdog_period() else {
+        return;
+    };
+    loop {
+        tokio::time::sleep(every / 3).await;
+        if stuck(&app, &app.view.health()).is_none() {
+            sd_notify::notify("WATCHDOG=1");
+        }
+    }
 }
 
 fn stuck(app: &App, health: &Health) -> Option<String> {

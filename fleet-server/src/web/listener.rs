@@ -16,13 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::connection::{Arrived, Peer};
 use super::state::App;
+use super::tls::Certificates;
 use crate::liveness::ConnId;
 
 /// A connection that says nothing for so long is closed: longer than any box that keeps one open is silent.
@@ -33,6 +33,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADERS: usize = 64;
 /// Bytes of a connection's buffer: a whole head must fit.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Connections that the kernel holds for us: after a restart the whole fleet comes at once.
+const BACKLOG: u32 = 4096;
 /// Connections kept free of the process's limit on open files: store, receivers, witnesses, log.
 const FILES_RESERVED: u64 = 256;
 /// The most connections: a box each, and operators.
@@ -45,14 +47,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// A bound address, not yet served.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
 }
 
 /// What a connection needs.
 struct Shared {
     router: Router,
     app: Arc<App>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
     next: AtomicU64,
     room: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
@@ -60,9 +62,15 @@ struct Shared {
 
 impl Listener {
     /// Binds `listen`.
-    pub async fn bind(listen: SocketAddr, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    pub fn bind(listen: SocketAddr, tls: Option<Arc<Certificates>>) -> io::Result<Self> {
+        let socket = match listen {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(listen)?;
         Ok(Self {
-            socket: TcpListener::bind(listen).await?,
+            socket: socket.listen(BACKLOG)?,
             tls,
         })
     }
@@ -124,7 +132,7 @@ async fn accept(shared: &Arc<Shared>, taken: io::Result<(TcpStream, SocketAddr)>
         let _ = stream.set_nodelay(true);
         match &shared.tls {
             None => connection(&shared, stream).await,
-            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => connection(&shared, stream).await,
                 Ok(Err(_)) | Err(_) => shared.app.metrics.refused.with_label_values(&["handshake"]).inc(),
             },

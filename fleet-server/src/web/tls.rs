@@ -1,7 +1,8 @@
-//! HTTPS on the listener: certificate chain and key from PEM files, TLS 1.2 and 1.3, ring.
+//! HTTPS on the listener: certificate chain and key from PEM files, TLS 1.2 and 1.3, ring; read again when renewed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
@@ -12,6 +13,9 @@ use crate::settings::Tls;
 
 /// Certificates of a chain: root, some intermediates, the server's own.
 const CHAIN: usize = 16;
+
+/// How often renewed files are looked for: certificates are renewed days before they end.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Why there is no HTTPS. The text names the key of the configuration, the file and the fix.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +40,59 @@ pub enum TlsError {
     },
 }
 
+/// The certificate in use.
+pub struct Certificates {
+    tls: Tls,
+    current: RwLock<TlsAcceptor>,
+}
+
+impl Certificates {
+    /// Reads both files.
+    pub fn load(tls: &Tls) -> Result<Self, TlsError> {
+        let current = RwLock::new(acceptor(tls)?);
+        Ok(Self {
+            tls: tls.clone(),
+            current,
+        })
+    }
+
+    /// For the next connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Looks every minute whether a file was changed, and takes the new pair if it is good. Never ends.
+    pub async fn watch(self: Arc<Self>) {
+        let mut seen = self.stamps();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let stamps = self.stamps();
+            if stamps == seen {
+                continue;
+            }
+            // A pair is two files: a good one is only there once both are renewed.
+            match acceptor(&self.tls) {
+                Ok(new) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+                    tracing::info!(cert_file = %self.tls.cert_file.display(), "the renewed certificate is in use");
+                }
+                Err(err) => tracing::warn!("the changed certificate is not taken, the old one stays: {err}"),
+            }
+            seen = stamps;
+        }
+    }
+
+    fn stamps(&self) -> [Option<SystemTime>; 2] {
+        [&self.tls.cert_file, &self.tls.key_file]
+            .map(|file| std::fs::metadata(file).and_then(|meta| meta.modified()).ok())
+    }
+}
+
 /// Reads both files.
-pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
+fn acceptor(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
     let wrong = |key, file: &PathBuf, what: String| TlsError::File {
         key,
         file: file.clone(),

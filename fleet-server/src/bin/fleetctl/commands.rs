@@ -94,7 +94,11 @@ async fn incidents(client: &Client, out: &Out, command: IncidentCommand) -> Resu
             query.extend((!all).then(|| ("open", "true".to_owned())));
             query.extend(kind.map(|kind| ("kind", kind.to_string())));
             query.extend(box_name.map(|name| ("box", name.to_string())));
-            let answer = client.get(&["incidents"], &query).await?;
+            let answer = if all {
+                client.get(&["incidents"], &query).await?
+            } else {
+                all_pages(client, "incidents", query).await?
+            };
             out.show(answer, |page: &IncidentPage| show::incidents(page, out.now))
         }
         IncidentCommand::Show { id } => {

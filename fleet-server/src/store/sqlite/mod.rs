@@ -38,6 +38,9 @@ pub const SNAPSHOT_FILE: &str = "boxes.json";
 /// The second copy's `last_seen` is at most this old: a box that died meanwhile is still paged after a loss.
 const SNAPSHOT_EVERY: SignedDuration = SignedDuration::from_secs(60);
 
+/// How often what is over its time is forgotten.
+const RETAIN_EVERY: SignedDuration = SignedDuration::from_secs(600);
+
 /// The store on SQLite.
 pub struct SqliteStore {
     db: Connection,
@@ -48,6 +51,8 @@ pub struct SqliteStore {
     stale: bool,
     /// When the second copy was written.
     copied_at: Option<Timestamp>,
+    /// When what is over its time was forgotten.
+    retained_at: Option<Timestamp>,
 }
 
 impl SqliteStore {
@@ -240,9 +245,12 @@ impl Store for SqliteStore {
     }
 
     fn tidy(&mut self, now: Timestamp, last: bool) -> Result<(), StoreError> {
-        let old = self
-            .copied_at
-            .is_none_or(|at| now.duration_since(at).abs() >= SNAPSHOT_EVERY);
+        let since = |at: Option<Timestamp>| at.map(|at| now.duration_since(at).abs());
+        if since(self.retained_at).is_none_or(|since| since >= RETAIN_EVERY) {
+            self.retained_at = Some(now);
+            self.retain(now)?;
+        }
+        let old = since(self.copied_at).is_none_or(|since| since >= SNAPSHOT_EVERY);
         if !self.stale && !old && !last {
             return Ok(());
         }

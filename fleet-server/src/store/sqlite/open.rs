@@ -58,6 +58,7 @@ impl SqliteStore {
             loaded: Some(loaded),
             stale: true,
             copied_at: None,
+            retained_at: None,
         })
     }
 }
