@@ -51,7 +51,22 @@ pub(super) async fn run(settings: Settings, shutdown: impl Future<Output = ()>) 
     }
     let (mut resident, mut inbox) = Resident::new(settings, Notifier::from_env())?;
     resident.follow(&inbox);
-    resident.turn(&mut inbox, shutdown).await;
+    // A task of its own: whatever wakes the future that a runtime was started with also wakes the runtime through the
+    // kernel, which would be two system calls more for each piece of news.
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut turning = tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        resident.turn(&mut inbox, stopped).await;
+    });
+    tokio::select! {
+        _ = &mut turning => {}
+        () = shutdown => {
+            drop(stop);
+            let _ = turning.await;
+        }
+    }
     Ok(())
 }
 
