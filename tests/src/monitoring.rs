@@ -1,8 +1,10 @@
 //! Debian's own Prometheus and Alertmanager on the lab's loopback, and what a test asks them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,6 +18,9 @@ use crate::runner::needs::resource;
 use crate::scenario::Need;
 
 const START_LIMIT: Duration = secs(40);
+
+/// The directories that [`program`] has laid over /usr/share.
+static SHARED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A daemon that ends with its value.
 #[derive(Debug)]
@@ -162,7 +167,23 @@ pub fn promtool(args: &[&str], file: &Path) -> Result<String> {
 
 /// A program of a prepared package; the scenario's `needs` names it.
 fn program(need: Need, name: &str) -> Result<Command> {
-    Ok(Command::new(resource(need)?.join(name)))
+    let dir = resource(need)?;
+    // A package that is unpacked in the cache finds its own files where an installation would put them: this mount
+    // namespace alone sees them there.
+    let share = dir.with_file_name("share");
+    if share != Path::new("/usr/share")
+        && SHARED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(share.clone())
+    {
+        let layers = format!("lowerdir={}:/usr/share", share.display());
+        exec::ok(
+            "mount",
+            &["-t", "overlay", "overlay", "-o", &layers, "/usr/share"],
+        )?;
+    }
+    Ok(Command::new(dir.join(name)))
 }
 
 fn percent(text: &str) -> String {

@@ -321,18 +321,26 @@ impl TestBox {
     }
 
     fn wait_until_running(&self) -> Result<()> {
-        let state = clock::wait_for("the boot to finish", BOOT_LIMIT, || {
+        let mut last = String::new();
+        let booted = clock::wait_for("the boot to finish", BOOT_LIMIT, || {
             if !self.is_on() {
                 return Some(Err(anyhow::anyhow!("the machine went off while booting")));
             }
-            let state = self
-                .run("systemctl is-system-running --wait")
-                .ok()?
-                .stdout
-                .trim()
-                .to_owned();
-            matches!(&*state, "running" | "degraded").then_some(Ok(state))
-        })??;
+            match self.run("systemctl is-system-running --wait") {
+                Ok(done) if ["running", "degraded"].contains(&done.stdout.trim()) => {
+                    Some(Ok(done.stdout.trim().to_owned()))
+                }
+                Ok(done) => {
+                    last = done.stdout + &done.stderr;
+                    None
+                }
+                Err(err) => {
+                    last = format!("{err:#}");
+                    None
+                }
+            }
+        });
+        let state = booted.map_err(|err| anyhow::anyhow!("{err:#}; systemctl last said: {last}"))??;
         if state == "degraded" {
             let failed = self
                 .run("systemctl list-units --failed --plain --no-legend")?
