@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::checkup::Checkup;
 use crate::clock::{self, secs};
-use crate::lab::{BoxSpec, Lab};
+use crate::lab::{BoxSpec, Lab, TestBox};
 use crate::scenario::{Need, Scenario};
 
 /// This topic's scenarios.
@@ -71,6 +71,15 @@ fn full_and_read_only_and_missing(lab: &Lab) -> Result<()> {
         .must_say("/etc/fstab wants /mnt/wanted")?;
     made.run_ok("mount /mnt/wanted")?;
     checkup.expect(&made, "disk", "ok", "fine")?;
+    fills_within_the_hour(&made)?;
+    let soon = checkup.expect(&made, "disk", "failing", "filling_up")?;
+    soon.must_say("/mnt/nodes will be full in about")?;
+    ensure!(
+        soon.0["values"]["mounts"]["/mnt/nodes"]["bytes_full_at"].is_string(),
+        "{}",
+        soon.0
+    );
+
     made.run_ok("umount /mnt/wanted && rmdir /mnt/wanted")?;
     checkup
         .expect(&made, "disk", "failing", "not_mounted")?
@@ -81,6 +90,25 @@ fn full_and_read_only_and_missing(lab: &Lab) -> Result<()> {
         format!("{:.2}", checkup.beats_went_on(start)?.as_secs_f64()),
     );
     Ok(())
+}
+
+/// Gives /mnt/nodes an hour's history in the state file, as if it had been filling up steadily.
+fn fills_within_the_hour(made: &TestBox) -> Result<()> {
+    made.run_ok(
+        "cd /var/lib/fleet-watchdog && python3 - <<'E'\n\
+         import datetime, json\n\
+         state = json.load(open('state.json'))\n\
+         samples = state['histories']['disk']['series']['/mnt/nodes']['samples']\n\
+         last = samples[-1]\n\
+         at = datetime.datetime.fromisoformat(last['at'][:19])\n\
+         def back(n):\n\
+         \x20 then = (at - datetime.timedelta(minutes=2 * n)).isoformat() + 'Z'\n\
+         \x20 return dict(last, at=then, free_bytes=last['free_bytes'] * (25 + n) // 25)\n\
+         samples[:] = [back(n) for n in range(29, -1, -1)]\n\
+         json.dump(state, open('state.json', 'w'))\n\
+         E",
+    )
+    .map(drop)
 }
 
 /// A FUSE file system whose process never answers, as a dead NFS server's.

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use self::look::{Look, Tables};
 use self::mounts::Mount;
 use self::pressure::{NoPressure, Pressure};
-use self::space::{Problem, Usage, bytes_text, percent_text, rank};
+use self::space::{Problem, Usage, bytes_text, percent_text, rank, worst_first};
 use super::{Context, Finding};
 use crate::settings::DiskSettings;
 
@@ -262,8 +262,8 @@ fn finding(rows: &[Row], pressure: Result<Pressure, NoPressure>) -> Finding {
             Problem::new(Status::Warning, KnownWhy::IoPressure, text),
         ));
     }
-    // Stable: within one status the file's order, and each mount's own order.
-    all.sort_by_key(|(_, p)| std::cmp::Reverse(rank(p.status)));
+    // Stable: what is equally bad stays in the configuration's order.
+    all.sort_by_key(|(_, p)| worst_first(p));
     let (status, why) = all
         .first()
         .map_or((Status::Ok, KnownWhy::Fine), |(_, p)| (p.status, p.why));

@@ -90,13 +90,29 @@ pub fn rank(status: Status) -> u8 {
     }
 }
 
+/// What is wrong, worst first: by status, then by consequence; what is so already comes before what will be.
+pub fn worst_first(problem: &Problem) -> (std::cmp::Reverse<u8>, usize) {
+    const ORDER: [KnownWhy; 5] = [
+        KnownWhy::NotMounted,
+        KnownWhy::ReadOnly,
+        KnownWhy::BytesLow,
+        KnownWhy::InodesLow,
+        KnownWhy::FillingUp,
+    ];
+    let place = ORDER.iter().position(|&why| why == problem.why);
+    (
+        std::cmp::Reverse(rank(problem.status)),
+        place.unwrap_or(ORDER.len()),
+    )
+}
+
 /// What is wrong with a file system's room, worst first. It does not look at how it is mounted.
 pub fn judge(usage: &Usage, forecast: &Forecast, settings: &DiskSettings) -> Vec<Problem> {
     let mut problems: Vec<Problem> = [bytes(usage, settings), inodes(usage), ahead(forecast, settings)]
         .into_iter()
         .flatten()
         .collect();
-    problems.sort_by_key(|p| std::cmp::Reverse(rank(p.status)));
+    problems.sort_by_key(worst_first);
     problems
 }
 

@@ -147,6 +147,19 @@ fn a_mount_that_hangs_hides_nothing() {
 }
 
 #[test]
+fn what_is_so_already_comes_before_what_will_be() {
+    let will = Problem::new(Status::Failing, KnownWhy::FillingUp, "will be full");
+    let looks = [("/nfs", Look::Unseen(will)), ("/data", Look::Absent)];
+    let f = run(&looks, &tables(HEALTHY, ""));
+    assert_eq!(
+        (f.status, f.why),
+        (Status::Failing, KnownWhy::NotMounted),
+        "{}",
+        f.summary
+    );
+}
+
+#[test]
 fn read_only_by_the_super_options() {
     let looks = [
         ("/data", seen("/data", 50 * GIB, 20 * GIB)),

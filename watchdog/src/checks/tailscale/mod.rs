@@ -84,7 +84,8 @@ pub async fn check_unconfigured(
 
 async fn look(settings: &TailscaleSettings, root: &Path) -> Snapshot {
     let socket = &settings.socket;
-    let status_deadline = STATUS_DEADLINE.min(settings.timeout.mul_f64(0.4));
+    // Two looks and the pause between them fit into the check's own time-out.
+    let status_deadline = STATUS_DEADLINE.min(settings.timeout.mul_f64(0.35));
     let health_deadline = HEALTH_DEADLINE.min(settings.timeout.mul_f64(0.3));
     let (status, health) = tokio::join!(
         api::status(socket, status_deadline),
