@@ -21,8 +21,13 @@ pub struct Reported(Value);
 impl Reported {
     /// The newest one on the box; an error while there is none.
     pub fn newest(made: &TestBox) -> Result<Self> {
-        let text = made.read_file(REPORT)?;
-        Ok(Self(serde_json::from_str(&text).context(REPORT)?))
+        Self::parse(&made.read_file(REPORT)?).context(REPORT)
+    }
+
+    /// As `check --json` prints it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let json = serde_json::from_str(text).with_context(|| format!("no report: {text}"))?;
+        Ok(Self(json))
     }
 
     /// Of which run it is.
