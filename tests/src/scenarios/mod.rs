@@ -24,6 +24,7 @@ pub mod genuine;
 pub mod holds;
 pub mod monitoring;
 pub mod remedies;
+pub mod plain_gateway;
 pub mod surroundings;
 pub mod tailscale;
 
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         holds::ALL,
         monitoring::ALL,
         remedies::ALL,
+        plain_gateway::ALL,
         surroundings::ALL,
         tailscale::ALL,
     ]
