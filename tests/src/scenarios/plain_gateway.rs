@@ -1,5 +1,5 @@
-//! Gateways that are plain units, of the system's manager or a user's: stopped, killed, failing for ever; and what the
-//! server makes of one that hangs.
+//! Gateways that are plain units, of the system's manager or a user's: stopped, killed, ended; and what the server makes
+//! of one that hangs. (Giving up is shown in `remedies`.)
 
 use anyhow::{Result, ensure};
 
@@ -8,7 +8,7 @@ use super::gateway::{OTHERS_OFF, config, span};
 use crate::clock::{self, secs};
 use crate::genuine::hermes::{HEALTH, UNIT};
 use crate::lab::{BoxSpec, Lab};
-use crate::reports::{RUN, Reported, by_hand, by_timer, run_now, wait_report};
+use crate::reports::{RUN, Reported, by_hand, run_now, wait_report};
 use crate::scenario::{Need, Scenario};
 
 /// This topic's scenarios.
@@ -16,12 +16,6 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("plain_gateway::plain_unit", &[Need::Root], 60, plain_unit),
     Scenario::new("plain_gateway::incident_and_its_end", &[Need::Root], 40, incident),
     Scenario::new("plain_gateway::users_manager", &[Need::Root], 20, users_manager),
-    Scenario::new(
-        "plain_gateway::fails_for_ever",
-        &[Need::Root],
-        150,
-        fails_for_ever,
-    ),
 ];
 
 const PLAIN: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/usr/bin/python3 -m http.server 8642\n\
@@ -167,31 +161,5 @@ fn users_manager(lab: &Lab) -> Result<()> {
     let by_root = Reported::parse(&made.run(&format!("{check} --no-act"))?.stdout)?;
     lab.say(&format!("as root: {}", by_root.check("gateway")));
     ensure!(by_root.gateway() == "unknown not_permitted", "{}", by_root.json());
-    Ok(())
-}
-
-/// Exactly `max_restarts` in a window, then it gives up and says so, and after the window it tries again.
-fn fails_for_ever(lab: &Lab) -> Result<()> {
-    let gateway = "startup_grace = \"1s\"\nmax_restarts = 3\nrestart_window = \"40s\"\n";
-    let unit = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'sleep 0.2; exit 1'\n\
-        [Install]\nWantedBy=multi-user.target\n";
-    let spec = BoxSpec::new("box-1").unit(UNIT, unit);
-    let made = lab.boot(spec.watchdog(by_timer(&config(gateway), 2)))?;
-    let starts = || -> Result<usize> {
-        Ok(made
-            .journal(&["-b", "-u", UNIT, "-t", "systemd"])?
-            .matches(&format!("Started {UNIT}"))
-            .count())
-    };
-    let gave_up = |r: &Reported| r.remedies().iter().any(|row| row.starts_with("gave_up"));
-    wait_report(&made, "giving up", secs(90), |_| {}, gave_up)?;
-    // The boot's own start, and three.
-    assert_eq!(starts()?, 4);
-    clock::pause(secs(10));
-    assert_eq!(starts()?, 4, "given up, and yet restarted");
-    let waited = clock::wait_until("another try after the window", secs(60), || {
-        starts().is_ok_and(|n| n == 5)
-    })?;
-    lab.figure("gave up → next try (window 40 s)", span(waited + secs(10)));
     Ok(())
 }
