@@ -163,6 +163,9 @@ impl Intake {
     /// A box was removed or its last token revoked: nothing is expected of it any more, its incidents end.
     pub fn remove(&self, ix: BoxIx) {
         self.shared.judge().remove(ix);
+        if let Some(desk) = lock(&self.shared.desks).get_mut(ix.at()) {
+            *desk = Desk::default();
+        }
         self.shared.inbox().removed.push(ix);
     }
 

@@ -96,7 +96,9 @@ impl Ledger {
                 rebooted,
                 first,
             } => {
-                facts.report_since = at.mono;
+                if change.from != Liveness::Suspect {
+                    facts.report_since = at.mono;
+                }
                 if first {
                     Vec::new()
                 } else {

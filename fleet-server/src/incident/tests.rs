@@ -51,7 +51,7 @@ fn moved(ix: BoxIx, ms: u64, what: What) -> Event {
     Event::Box(Transition {
         ix,
         at: at(ms),
-        from: Liveness::Suspect,
+        from: Liveness::Dark,
         what,
         last_seen: Some(at(0).wall),
     })

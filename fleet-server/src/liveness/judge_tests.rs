@@ -450,6 +450,16 @@ fn half_of_a_fleet_without_sites_is_settled_after_a_minute() {
 }
 
 #[test]
+fn a_small_fleet_with_one_box_left_is_told_who_is_gone() {
+    let mut world = World::new(&[("", 5)]);
+    world.run(20 * SECOND);
+    world.kill(0..4);
+    world.run(90 * SECOND);
+    assert_eq!(world.dark(), vec![]);
+    assert_eq!(world.news(), ["blind", "sees again", "the fleet: 4 of 5"]);
+}
+
+#[test]
 fn a_single_box_of_a_site_is_not_held_back() {
     let mut world = World::new(&[("fsn1", 40), ("nbg1", 40)]);
     world.run(20 * SECOND);
@@ -774,5 +784,36 @@ proptest! {
         world.run(20 * SECOND);
         let dark: Vec<u32> = world.dark().iter().map(|dark| dark.1).collect();
         prop_assert_eq!(dark, vec![0]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// A restart of the server changes nothing but the time of a verdict.
+    #[test]
+    fn a_restart_forgets_nobody(
+        seed in any::<u64>(),
+        dead in prop::collection::btree_set(0_usize..20, 0..4),
+        before_ms in 0_u32..12_000,
+        down_ms in 1_u32..60_000,
+    ) {
+        let mut world = World::new(&[("", 20)]);
+        world.random = seed;
+        world.run(15 * SECOND);
+        for at in &dead {
+            world.kill(*at..at + 1);
+            world.run(2 * SECOND);
+        }
+        world.run(MS * before_ms);
+        world.restart(MS * down_ms);
+        world.run(30 * SECOND);
+        let mut told: Vec<usize> = world.dark().iter().map(|dark| dark.1 as usize).collect();
+        told.sort_unstable();
+        prop_assert_eq!(told, dead.iter().copied().collect::<Vec<_>>());
+        for at in 0..20 {
+            let wanted = if dead.contains(&at) { Liveness::Dark } else { Liveness::Live };
+            prop_assert_eq!(world.state(at), wanted);
+        }
     }
 }

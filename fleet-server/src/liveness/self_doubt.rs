@@ -43,7 +43,7 @@ const RECOVERED: f64 = 0.3;
 /// After this a steady minority counts.
 const SETTLED: Duration = Duration::from_secs(60);
 /// Which minority.
-const MINORITY: f64 = 0.25;
+const MINORITY: f64 = 0.1;
 
 /// The doubt, over time.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ impl SelfDoubt {
             return Sight::Recovered(blind_for);
         }
         let heard = count.expected - count.overdue;
-        if blind_for >= SETTLED && heard >= COLLAPSE_MIN && 1.0 - share >= MINORITY {
+        if blind_for >= SETTLED && heard > 0 && 1.0 - share >= MINORITY {
             self.blind_since = None;
             return Sight::Settled(blind_for);
         }
