@@ -5,15 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use protocol::api::Liveness;
 use protocol::heartbeat::GoodbyeWhy;
+use protocol::limits;
 
 use super::ConnId;
-use super::beat::WitnessAnswer;
+use super::beat::{Arrival, WitnessAnswer};
 use super::census::{Counts, Memberships};
 use super::event::Cause;
 use super::history::History;
-use super::identity::Identity;
-use super::margin::Deadlines;
-use super::time::Mono;
+use super::identity::{Identity, Newer};
+use super::margin::{Deadlines, Margins};
+use super::record::Record;
+use super::time::{Moment, Mono};
 
 /// After a connection was closed without a goodbye and no other came: dark by that alone. A watchdog that its service
 /// manager restarts is back before.
@@ -133,5 +135,67 @@ impl Cell {
             State::Live => Counts::Heard,
             State::Suspect(_) | State::Dark | State::Silent => Counts::Overdue,
         }
+    }
+}
+
+/// What a beat taught about its box's path.
+#[derive(PartialEq, Eq)]
+pub(super) enum Learnt {
+    Nothing,
+    Beat,
+    Gap,
+}
+
+pub(super) fn learn(cell: &mut Cell, now: Mono, newer: Newer, learn_from: Mono, margins: &Margins) -> Learnt {
+    let Some(last) = cell.last else {
+        return Learnt::Nothing;
+    };
+    if !newer.same_session || last < learn_from || matches!(cell.state, State::Away { .. } | State::Unseen) {
+        return Learnt::Nothing;
+    }
+    let gap = now.since(last).as_secs_f32();
+    let every = cell.every.as_secs_f32();
+    let body = margins.body_secs(cell.every);
+    cell.history
+        .learn(gap, every, body, margins.longest_secs(cell.every));
+    if gap - every > body {
+        Learnt::Gap
+    } else {
+        Learnt::Beat
+    }
+}
+
+pub(super) fn arrived(cell: &mut Cell, now: Moment, beat: &Arrival) {
+    cell.base = now.mono;
+    cell.beats += 1;
+    cell.on_conn = if cell.conn == Some(beat.conn) { 2 } else { 1 };
+    cell.conn = Some(beat.conn);
+}
+
+/// A box that was judged before the restart is so still; one that was not starts with a full deadline.
+pub(super) fn restored(memory: &Record, now: Moment) -> State {
+    match (memory.state, memory.away) {
+        (Liveness::Away, Some((why, until))) => State::Away {
+            why,
+            until: now.mono_of(until),
+        },
+        (Liveness::Unseen, _) => State::Unseen,
+        (Liveness::Live | Liveness::Suspect | Liveness::Away, _) => State::Live,
+        (Liveness::Dark, _) => State::Dark,
+        (Liveness::Silent, _) => State::Silent,
+    }
+}
+
+/// What comes from a file may be out of bounds.
+pub(super) fn bounded(every_ms: u64) -> Duration {
+    Duration::from_millis(every_ms).clamp(limits::INTERVAL_MIN, limits::INTERVAL_MAX)
+}
+
+/// By the clock that never jumps where the last beat came in this process; else by the wall clock.
+pub(super) fn silent_for(cell: &Cell, now: Moment) -> Duration {
+    match (cell.last, cell.last_seen) {
+        (Some(last), _) => now.mono.since(last),
+        (None, Some(seen)) => now.wall.duration_since(seen).try_into().unwrap_or_default(),
+        (None, None) => Duration::ZERO,
     }
 }

@@ -150,5 +150,5 @@ impl Judge {
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
+#[path = "judge_tests/mod.rs"]
 mod tests;

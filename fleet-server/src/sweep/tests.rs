@@ -24,6 +24,7 @@ use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport};
 #[derive(Default)]
 struct FakeStore {
     failing: AtomicBool,
+    slow: AtomicBool,
     changes: Mutex<Vec<Change>>,
     rows: Mutex<Vec<OutboxRow>>,
     records: Mutex<HashMap<BoxId, Record>>,
@@ -78,6 +79,9 @@ impl FakeStore {
 
 impl Keep for FakeStore {
     async fn commit(&self, changes: Vec<Change>, rows: Vec<OutboxRow>) -> Result<(), StoreError> {
+        if self.slow.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
         self.answer()?;
         self.changes.lock().unwrap().extend(changes);
         self.rows.lock().unwrap().extend(rows);
@@ -339,6 +343,21 @@ async fn while_the_store_fails_nothing_is_lost_and_it_says_so() {
         ]
     );
     assert_eq!((world.health().judges, world.health().unsaved), (Ok(()), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_delays_no_verdict_and_loses_none() {
+    let mut world = World::new(10);
+    world.run(15).await;
+    world.store.slow.store(true, Ordering::Relaxed);
+    for at in 0..3 {
+        world.boxes[at].up = false;
+        world.run(3).await;
+    }
+    assert_eq!((world.state(0), world.store.told()), (Liveness::Dark, vec![]));
+    world.run(20).await;
+    assert_eq!(world.store.told(), [(EventKind::Opened, Kind::BoxDark); 3]);
+    assert_eq!(world.health().unsaved, 0);
 }
 
 #[tokio::test(start_paused = true)]
