@@ -10,8 +10,8 @@
 //!   judged (at least [`COLLAPSE_MIN`] boxes, and [`FLEET_MIN`] expected: of one, two or three boxes each is judged by
 //!   itself). Then nobody is judged and one incident says that the server may be blind. Unless whole sites explain it:
 //!   where other sites with [`HEALTHY_SHARE`] of the boxes are heard well, the server hears.
-//! - **It ends** when no more than [`RECOVERED`] are overdue: again one full deadline for everybody. Or when after
-//!   [`SETTLED`] a steady [`MINORITY`] is heard: a server that hears those is not blind, the others are gone.
+//! - **It ends** when no more than [`RECOVERED`] are overdue: again one full deadline for everybody. Or when a
+//!   [`MINORITY`] has been heard steadily for [`SETTLED`]: a server that hears those is not blind, the others are gone.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ const HEALTHY_SHARE: f64 = 0.2;
 const WELL: f64 = 0.1;
 /// Share of overdue boxes that ends a blindness.
 const RECOVERED: f64 = 0.3;
-/// After this a steady minority counts.
+/// A minority that is heard for so long counts.
 const SETTLED: Duration = Duration::from_secs(60);
 /// Which minority.
 const MINORITY: f64 = 0.1;
@@ -52,6 +52,8 @@ pub struct SelfDoubt {
     last_tick: Option<Mono>,
     warm_until: Mono,
     blind_since: Option<Mono>,
+    /// While blind: since when a minority has been heard without a break.
+    minority_since: Option<Mono>,
     shifted: Duration,
     shifted_since: Mono,
     pauses: u64,
@@ -91,6 +93,7 @@ impl SelfDoubt {
             last_tick: None,
             warm_until: now + full_deadline,
             blind_since: blind.then_some(now),
+            minority_since: None,
             shifted: Duration::ZERO,
             shifted_since: now,
             pauses: 0,
@@ -160,16 +163,27 @@ impl SelfDoubt {
         let blind_for = now.since(since);
         let share = share(count);
         if count.expected > 0 && share <= RECOVERED {
-            self.blind_since = None;
+            self.sees();
             self.warm_up(now);
             return Sight::Recovered(blind_for);
         }
         let heard = count.expected - count.overdue;
-        if blind_for >= SETTLED && heard > 0 && 1.0 - share >= MINORITY {
-            self.blind_since = None;
+        if heard == 0 || 1.0 - share < MINORITY {
+            self.minority_since = None;
+            return Sight::Blind;
+        }
+        // Steady: when an outage ends, everybody passes through "a few are heard" on the way back.
+        let steady_since = *self.minority_since.get_or_insert(now);
+        if now.since(steady_since) >= SETTLED {
+            self.sees();
             return Sight::Settled(blind_for);
         }
         Sight::Blind
+    }
+
+    fn sees(&mut self) {
+        self.blind_since = None;
+        self.minority_since = None;
     }
 }
 

@@ -90,6 +90,22 @@ fn a_short_uplink_hiccup_tells_nobody() {
 }
 
 #[test]
+fn a_long_outage_of_the_uplink_ends_without_a_storm() {
+    for outage in [30, 90, 3600] {
+        let mut world = World::new(&[("", 100)]);
+        world.run(20 * SECOND);
+        let until = world.now + outage * SECOND;
+        world.boxes.iter_mut().for_each(|sim| sim.cut_until = until);
+        world.run((outage + 60) * SECOND);
+        assert_eq!(
+            (world.dark(), world.news()),
+            (vec![], vec!["blind".into(), "sees again".into()]),
+            "{outage} s"
+        );
+    }
+}
+
+#[test]
 fn who_stays_away_after_a_blindness_is_told_of() {
     let mut world = World::new(&[("", 100)]);
     world.run(20 * SECOND);
