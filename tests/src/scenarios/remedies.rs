@@ -34,7 +34,13 @@ fn a_box(lab: &Lab, gateway: &str) -> Result<Arc<TestBox>> {
         "[gateway]\nunit = \"{UNIT}\"\nstartup_grace = \"4s\"\n{gateway}\n[checks]\nevery = \"{EVERY}s\"\n"
     );
     let setup = WatchdogSetup::new(config, "unused").check_every(EVERY);
-    let made = lab.boot(BoxSpec::new("box-1").unit(UNIT, GATEWAY).watchdog(setup))?;
+    let spec = BoxSpec::new("box-1")
+        .user("agent", 1000)
+        .unit(UNIT, GATEWAY)
+        .watchdog(setup);
+    // As Hermes keeps its home: closed to everybody else.
+    let made = lab.boot(spec.file("/home/agent/.hermes/stamp", 0o600, "agent", "x"))?;
+    made.run_ok("chown -R agent: /home/agent && chmod 0700 /home/agent /home/agent/.hermes")?;
     // Without a server nobody listens to its heartbeats.
     made.run("systemctl stop fleet-watchdog-beat")?;
     Ok(made)
@@ -110,6 +116,15 @@ fn a_hung_gateway(lab: &Lab) -> Result<()> {
     let summary = row["summary"].as_str().unwrap_or_default().to_owned();
     ensure!(summary.contains("3 failing runs in a row"), "{summary}");
     ensure!(main_pid(&made)? != pid, "it is still the same process");
+    let digest = row["evidence"].as_str().unwrap_or_default();
+    ensure!(
+        digest.contains("python3"),
+        "the evidence does not name the process: {digest}"
+    );
+    let modes = made.run_ok(&format!(
+        "stat -c '%U %a' {STATE}/evidence; ls {STATE}/evidence | wc -l"
+    ))?;
+    ensure!(modes == "fleet-watchdog 700\n1", "{modes}");
     let owners = made.run_ok(&format!("stat -c '%U %a' {STATE}/state.json {STATE}/report.json"))?;
     ensure!(owners == "fleet-watchdog 640\nfleet-watchdog 640", "{owners}");
     ensure!(
