@@ -58,7 +58,11 @@ struct Streak {
     failures: u32,
     since: Option<Instant>,
     told: bool,
+    /// It took something since this server started: until then an incident about it may be open from before the start.
+    proven: bool,
     last_text: String,
+    /// What a member of a cluster said that did not take what another one took.
+    member_text: String,
 }
 
 impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> {
@@ -184,13 +188,17 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
         if streak.failures > 0 {
             tracing::info!(receiver = %self.receiver.name, failures = streak.failures, "receiver takes notifications again");
         }
-        if streak.told {
+        if streak.told || !streak.proven {
             (self.health)(ReceiverHealth {
                 receiver: self.receiver.name.to_string(),
                 failing: None,
             });
         }
-        *streak = Streak::default();
+        *streak = Streak {
+            proven: true,
+            member_text: std::mem::take(&mut streak.member_text),
+            ..Streak::default()
+        };
     }
 
     fn failed(&self, streak: &mut Streak, text: &str) {
@@ -208,6 +216,14 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
                 receiver: self.receiver.name.to_string(),
                 failing,
             });
+        }
+    }
+
+    /// The cluster works without that member, so nobody is woken: it is logged when what it says changes.
+    fn member_failed(&self, streak: &mut Streak, text: &str) {
+        if streak.member_text != text {
+            text.clone_into(&mut streak.member_text);
+            tracing::warn!(receiver = %self.receiver.name, "one of its URLs takes nothing, another one does: {text}");
         }
     }
 
@@ -229,13 +245,19 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
         };
         for batch in open.chunks(alertmanager::BATCH) {
             let requests = alertmanager::refresh(urls, batch, wall_now());
-            // All of them, not any: a member that missed the alert learns of it here.
-            for request in &requests {
-                if let Err(err) = self.sender.send(request).await {
-                    self.failed(streak, &err.to_string());
-                    return Pause::idle_for(wait_after(&err, streak.failures, jitter()));
-                }
+            // To all of them at once: a member that missed the alert learns of it here, and one that is gone keeps it
+            // from no other.
+            let answers = join_all(requests.iter().map(|request| self.sender.send(request))).await;
+            let taken = answers.iter().any(Result::is_ok);
+            let Some(err) = answers.into_iter().find_map(Result::err) else {
+                self.succeeded(streak);
+                continue;
+            };
+            if !taken {
+                self.failed(streak, &err.to_string());
+                return Pause::idle_for(wait_after(&err, streak.failures, jitter()));
             }
+            self.member_failed(streak, &err.to_string());
             self.succeeded(streak);
         }
         *refreshed = Some(now);
@@ -367,7 +389,9 @@ mod tests {
         async fn send(&self, request: &Request) -> Result<(), SendError> {
             self.sent.lock().unwrap().push((mono_now(), request.clone()));
             tokio::time::sleep(self.takes).await;
-            if mono_now() >= self.up_at {
+            if request.url.host_str() == Some("gone") {
+                Err(SendError::unavailable("no such host"))
+            } else if mono_now() >= self.up_at {
                 Ok(())
             } else {
                 Err(SendError::unavailable("connection refused"))
@@ -500,6 +524,42 @@ mod tests {
         let run = start(vec![], target, Duration::ZERO, Duration::ZERO);
         pass(185).await;
         assert_eq!(run.sent.lock().unwrap().len(), 4);
+        drop(run.stop);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_of_a_cluster_that_is_gone_keeps_the_refresh_from_no_other() {
+        let urls = ["http://gone:9093", "http://127.0.0.1:9093"];
+        let target = ReceiverKind::Alertmanager(Alertmanager {
+            urls: urls.map(|url| Url::parse(url).unwrap()).to_vec(),
+        });
+        let run = start(vec![], target, Duration::ZERO, Duration::ZERO);
+        pass(185).await;
+        let sent = run.sent.lock().unwrap().clone();
+        let living = sent
+            .iter()
+            .filter(|(_, request)| request.url.host_str() == Some("127.0.0.1"));
+        assert_eq!(living.count(), 4);
+        let failing = run
+            .health
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|health| health.failing.is_some());
+        assert!(!failing, "the cluster takes notifications");
+        drop(run.stop);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_success_after_a_start_ends_what_was_open_about_the_receiver() {
+        let rows = vec![row(1, 7, EventKind::Opened), row(2, 8, EventKind::Opened)];
+        let run = start(rows, webhook(), Duration::ZERO, Duration::ZERO);
+        pass(2).await;
+        let works = ReceiverHealth {
+            receiver: "hook".into(),
+            failing: None,
+        };
+        assert_eq!(*run.health.lock().unwrap(), [works]);
         drop(run.stop);
     }
 

@@ -1,6 +1,6 @@
 //! Notifications that wait, and those that went.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::incident::Incident;
 use rusqlite::{Connection, Transaction, params};
 
@@ -37,6 +37,9 @@ pub(super) fn put(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), Failur
     Ok(())
 }
 
+/// No wait is longer: what is due later than this was written before the wall clock was set back, and is due now.
+const WAIT_MAX: SignedDuration = SignedDuration::from_secs(600);
+
 /// Rows due, by id, and the ids of those that cannot be read.
 pub(super) fn due(
     db: &Connection,
@@ -45,9 +48,11 @@ pub(super) fn due(
     limit: u32,
 ) -> Result<(Vec<OutboxRow>, Vec<i64>), Failure> {
     let mut statement = db.prepare(&format!(
-        "SELECT o.* {HEADS} AND o.next_attempt_at <= ?2 ORDER BY o.id LIMIT ?3"
+        "SELECT o.* {HEADS} AND (o.attempts = 0 OR o.next_attempt_at <= ?2 OR o.next_attempt_at > ?3) \
+         ORDER BY o.id LIMIT ?4"
     ))?;
-    let mut rows = statement.query(params![receiver, nanos(now), limit])?;
+    let latest = now.saturating_add(WAIT_MAX).unwrap_or(now);
+    let mut rows = statement.query(params![receiver, nanos(now), nanos(latest), limit])?;
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         match outbox_row(row) {

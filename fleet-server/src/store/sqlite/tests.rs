@@ -656,3 +656,25 @@ proptest! {
         prop_assert_eq!(waiting, queued.len() as u64);
     }
 }
+
+#[test]
+fn a_wall_clock_that_is_set_back_delays_no_notification() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let (new, tried) = (row("hook", 4000, 1), row("hook", 5000, 1));
+    store
+        .commit(&[change(4000, 1, None), change(5000, 1, None)], &[new, tried])
+        .unwrap();
+    store.attempt_failed(2, at(5030), "refused").unwrap();
+    let ids = |rows: Vec<OutboxRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(
+        ids(store.due("hook", at(5010), 10).unwrap()),
+        [1],
+        "2 waits its 20 s"
+    );
+    assert_eq!(
+        ids(store.due("hook", at(0), 10).unwrap()),
+        [1, 2],
+        "an hour earlier"
+    );
+}
