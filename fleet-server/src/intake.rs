@@ -55,9 +55,16 @@ pub(crate) struct Shared {
 pub(crate) struct Inbox {
     pub(crate) words: Vec<(BoxIx, Word)>,
     pub(crate) reports: Vec<(BoxIx, Arc<Report>, Timestamp)>,
-    pub(crate) removed: Vec<BoxIx>,
+    pub(crate) members: BTreeMap<BoxIx, Membership>,
     pub(crate) receivers: BTreeMap<String, Option<String>>,
     pub(crate) witnesses: Vec<WitnessReply>,
+}
+
+/// A box came or went, in this order: a token that is revoked and replaced at once makes it do both.
+#[derive(Debug, Default)]
+pub(crate) struct Membership {
+    pub(crate) went: bool,
+    pub(crate) came: Option<Info>,
 }
 
 /// A witness's answer to a question of `asked`.
@@ -157,7 +164,8 @@ impl Intake {
     pub fn upsert(&self, info: &Info, at: Mono, wall: Timestamp) {
         let now = Moment { mono: at, wall };
         self.shared.judge().add(info.ix, &info.labels, None, now);
-        self.shared.ledger().add(info.clone(), None);
+        let mut inbox = self.shared.inbox();
+        inbox.members.entry(info.ix).or_default().came = Some(info.clone());
     }
 
     /// A box was removed or its last token revoked: nothing is expected of it any more, its incidents end.
@@ -166,7 +174,14 @@ impl Intake {
         if let Some(desk) = lock(&self.shared.desks).get_mut(ix.at()) {
             *desk = Desk::default();
         }
-        self.shared.inbox().removed.push(ix);
+        if let Some(desk) = lock(&self.shared.desks).get_mut(ix.at()) {
+            *desk = Desk::default();
+        }
+        let went = Membership {
+            went: true,
+            came: None,
+        };
+        self.shared.inbox().members.insert(ix, went);
     }
 
     /// A receiver's worker says that it fails (`Some(error)`) or works again (`None`).

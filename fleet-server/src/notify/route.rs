@@ -69,7 +69,8 @@ impl Planner {
     fn recipients(&self, change: &Change) -> BTreeSet<String> {
         let incident = &change.incident;
         let told = self.told.get(&incident.id).cloned().unwrap_or_default();
-        let routed = if incident.resolved_at.is_some() && !told.is_empty() {
+        // Its end concerns those who heard of it, and nobody else.
+        let routed = if incident.resolved_at.is_some() {
             BTreeSet::new()
         } else {
             self.routed(incident)
@@ -120,9 +121,10 @@ fn names(route: &Route) -> impl Iterator<Item = String> {
 
 /// The receiver that a `receiver_failing` incident is about: nobody is told of his own deafness.
 fn failing_receiver(incident: &Incident) -> Option<&str> {
-    match incident.kind {
-        Kind::ReceiverFailing => incident.details.get("receiver")?.as_str(),
-        _ => None,
+    if incident.kind == Kind::ReceiverFailing {
+        incident.details.get("receiver")?.as_str()
+    } else {
+        None
     }
 }
 
@@ -244,6 +246,13 @@ mod tests {
         assert_eq!(names(&update), ["hook", "mail"]);
         let end = planner.plan(&[change(1, Kind::Gateway, Severity::Ticket, EventKind::Resolved)]);
         assert_eq!(names(&end), ["hook", "mail"]);
+    }
+
+    #[test]
+    fn who_was_never_told_is_not_told_of_the_end() {
+        let mut planner = planner(vec![route(None, &["mail"])]);
+        let end = planner.plan(&[change(9, Kind::BoxDark, Severity::Page, EventKind::Resolved)]);
+        assert_eq!(names(&end), Vec::<&str>::new());
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl<K: Keep> Sweep<K> {
         let Inbox {
             words,
             reports,
-            removed,
+            members,
             receivers,
             witnesses,
         } = std::mem::take(&mut *self.intake.shared.inbox());
@@ -171,15 +171,20 @@ impl<K: Keep> Sweep<K> {
         }
         let mut ledger = self.intake.shared.ledger();
         let mut changes = Vec::new();
+        for (ix, membership) in members {
+            if membership.went {
+                changes.extend(ledger.remove(ix, now));
+            }
+            if let Some(info) = membership.came {
+                ledger.add(info, None);
+            }
+        }
         for (ix, word) in words {
             changes.extend(ledger.word(ix, word, now));
         }
         for (ix, report, received) in reports {
             self.saves.report(ix);
             changes.extend(ledger.report(ix, &report, received, now));
-        }
-        for ix in removed {
-            changes.extend(ledger.remove(ix, now));
         }
         for (name, failing) in receivers {
             changes.extend(ledger.receiver(&name, failing.as_deref(), now));

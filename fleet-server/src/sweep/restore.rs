@@ -108,7 +108,20 @@ fn reconciled(
             Some((Liveness::Dark, incident))
         }
         Kind::BoxSilent if key.about == Some(info.ix) => Some((Liveness::Silent, incident)),
-        _ => None,
+        Kind::BoxDark
+        | Kind::PlannedOverdue
+        | Kind::BoxSilent
+        | Kind::SiteDark
+        | Kind::ServerBlind
+        | Kind::Gateway
+        | Kind::Disk
+        | Kind::Backup
+        | Kind::Tailscale
+        | Kind::ChecksStopped
+        | Kind::RemedyGaveUp
+        | Kind::DuplicateIdentity
+        | Kind::ClockSkew
+        | Kind::ReceiverFailing => None,
     });
     if let Some((state, incident)) = own {
         let record = record.unwrap_or_else(|| forgotten(incident));

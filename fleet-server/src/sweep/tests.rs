@@ -496,6 +496,22 @@ async fn a_removed_box_ends_its_incidents() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_box_whose_token_is_revoked_and_replaced_at_once_is_watched_on() {
+    let mut world = World::new(5);
+    world.boxes[0].report = Some(report(1));
+    world.run(15).await;
+    let intake = world.server.as_ref().unwrap().intake.clone();
+    intake.remove(BoxIx(0));
+    intake.upsert(&info(0, None), world.clock.mono(), world.clock.wall());
+    world.run(5).await;
+    assert_eq!(world.state(0), Liveness::Live);
+    assert!(world.box_view(0).unwrap().report.is_some(), "asked for again");
+    world.boxes[0].up = false;
+    world.run(10).await;
+    assert_eq!(world.store.told(), vec![(EventKind::Opened, Kind::BoxDark)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_answers_its_witness_is_silent_not_dark() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut world = World::new(5);
