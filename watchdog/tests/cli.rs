@@ -15,7 +15,7 @@ impl Place {
         let place = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        let state = place.state();
+        let state = place.state().display().to_string();
         let text = format!(
             "state_dir = {state:?}\n[box]\nname = \"box-1\"\n[disk]\nenabled = false\n[tailscale]\nenabled = false\n{more}\n"
         );
