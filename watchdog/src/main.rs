@@ -59,10 +59,12 @@ fn main() -> ExitCode {
 
 /// The journal stamps each line itself; a person wants to see the time.
 fn log_to_stderr() {
-    let level = tracing_subscriber::EnvFilter::try_from_env("FLEET_WATCHDOG_LOG");
-    let filter = level.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A level, not a filter language: that one brings a regex engine, half a megabyte of a resident program.
+    let level = std::env::var("FLEET_WATCHDOG_LOG").ok();
+    let level = level.and_then(|level| level.parse().ok());
+    let level = level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
