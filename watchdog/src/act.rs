@@ -3,6 +3,7 @@
 //! The restart was counted and written to disk before this is called. It decides nothing about other restarts. A job
 //! that takes longer than [`RESTART_WAIT`] is left to systemd (a drain can take half an hour): the next runs look after it.
 
+use std::future::Future;
 use std::time::Duration;
 
 use protocol::names::UnitName;
@@ -10,7 +11,7 @@ use protocol::report::Outcome;
 use protocol::why::KnownWhy;
 
 use crate::checks::gateway::{self, GatewayHistory};
-use crate::checks::{Context, Finding, span_text};
+use crate::checks::{Context, Finding, Hold, span_text};
 use crate::clock;
 use crate::evidence::{self, Evidence};
 use crate::remedy;
@@ -61,12 +62,14 @@ pub struct Acted {
     pub after: Option<(Finding, GatewayHistory)>,
 }
 
-/// Restarts, and looks whether it helped.
+/// Restarts, and looks whether it helped. `held` is asked in the last moment: checks and evidence take seconds, in which
+/// an operator may have stopped the unit, or an update begun.
 pub async fn restart<M: ServiceManager>(
     order: Order<'_>,
     settings: &Settings,
     ctx: &Context,
     manager: &M,
+    held: impl Future<Output = Option<Hold>>,
 ) -> Acted {
     let unit = &order.policy.unit;
     let keep = settings.run.evidence_keep;
@@ -75,6 +78,9 @@ pub async fn restart<M: ServiceManager>(
         Ok(facts) => timeouts(&facts),
         Err(_) => JOB_ENDLESS,
     };
+    if let Some(hold) = held.await {
+        return held_back(evidence, &hold);
+    }
     tracing::warn!(%unit, reason = order.reason, "restarting");
     let job = manager.restart(unit, RESTART_WAIT).await;
     let mut acted = match job {
@@ -94,6 +100,17 @@ pub async fn restart<M: ServiceManager>(
     };
     acted.summary = format!("{}: {}", order.reason, acted.summary);
     acted
+}
+
+fn held_back(evidence: Evidence, hold: &Hold) -> Acted {
+    Acted {
+        outcome: Outcome::HeldBack,
+        why: hold.why,
+        summary: format!("not restarted after all: {}", hold.summary),
+        evidence,
+        under_way_for: None,
+        after: None,
+    }
 }
 
 /// How long the unit's own time-outs give a restart.
@@ -268,8 +285,10 @@ impl<M: ServiceManager> Look<'_, M> {
     async fn is_active(&mut self) -> bool {
         match self.manager.unit(self.unit).await {
             Ok(facts) => {
-                self.said = format!("{} is {}", self.unit, facts.active.as_str());
-                facts.active == ActiveState::Active
+                self.said = format!("{} is {} ({})", self.unit, facts.active.as_str(), facts.result);
+                // One that does its work and ends (a backup, a cleaner) has ended well.
+                let ended_well = facts.active == ActiveState::Inactive && facts.result == "success";
+                facts.active == ActiveState::Active || ended_well
             }
             Err(err) => {
                 self.said = err.to_string();

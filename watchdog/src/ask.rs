@@ -12,7 +12,7 @@ use protocol::why::KnownWhy;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::checks::{Context, Finding, backup, disk, gateway, span_text, tailscale};
+use crate::checks::{Context, Finding, Hold, backup, disk, gateway, span_text, tailscale};
 use crate::settings::{CheckSettings, GatewaySettings, RestartPolicy, Scope, Settings, TailscaleSettings};
 use crate::state::{State, case_key};
 use crate::systemd::ServiceManager;
@@ -124,6 +124,31 @@ pub fn policy_of<'a>(settings: &'a Settings, finding: &Finding) -> Option<&'a Re
         CheckName::Disk => on(&settings.disk)?.restart.as_ref(),
         CheckName::Backup => on(&settings.backup)?.restart.as_ref(),
         CheckName::Tailscale => on(&settings.tailscale)?.restart.as_ref(),
+    }
+}
+
+/// Whose unit is restarted for `finding`: that of the gateway that it is, else of the gateway that `finding` is about.
+pub fn scope_of<'a>(settings: &'a Settings, finding: &Finding, unit: &UnitName) -> &'a Scope {
+    let itself = settings.gateways.iter().find(|gateway| gateway.unit == *unit);
+    let gateway = itself.or_else(|| gateway_of(settings, finding));
+    gateway.map_or(&Scope::System, |gateway| &gateway.scope)
+}
+
+/// What forbids a restart of `unit`, which belongs to `scope`, right now.
+pub async fn hold<M: ServiceManager>(
+    settings: &Settings,
+    state: &State,
+    ctx: &Context,
+    (unit, scope): (&UnitName, &Scope),
+    managers: &Managers<M>,
+) -> Option<Hold> {
+    let manager = managers.of(scope);
+    match settings.gateways.iter().find(|gateway| gateway.unit == *unit) {
+        Some(gateway) => {
+            let history = state.history(&case_key(CheckName::Gateway, Some(unit)));
+            gateway::hold(gateway, history, ctx, manager).await
+        }
+        None => gateway::hold_of_other(unit, ctx, manager).await,
     }
 }
 

@@ -79,6 +79,9 @@ pub struct Pending {
     pub boot_ms: BootMs,
     /// When it is overdue: the unit's own time-outs have passed.
     pub until: BootMs,
+    /// The check that asked for it, by its key: another check that shares the unit cannot tell whether it helped.
+    #[serde(default)]
+    pub by: String,
 }
 
 /// What holds for the whole box in this run.
@@ -200,10 +203,16 @@ pub fn spacing(policy: &RestartPolicy, done: u32) -> Duration {
     }
 }
 
-/// Whether a restart that was under way has come to an end.
-pub fn settle(unit: &mut UnitMemory, healthy: bool, policy: &RestartPolicy, now: BootMs) -> Option<Settled> {
+/// Whether a restart that was under way has come to an end, as the check called `key` sees it.
+pub fn settle(
+    unit: &mut UnitMemory,
+    key: &str,
+    healthy: bool,
+    policy: &RestartPolicy,
+    now: BootMs,
+) -> Option<Settled> {
     let pending = unit.pending.clone()?;
-    let settled = match healthy {
+    let settled = match healthy && (pending.by == key || pending.by.is_empty()) {
         true => Settled::Healthy(pending),
         false if now >= pending.until => Settled::Overdue(pending),
         false => return None,
@@ -236,6 +245,7 @@ pub fn begin_grace(unit: &mut UnitMemory, policy: &RestartPolicy, now: BootMs) {
 pub fn take_back(policy: &RestartPolicy, case: &mut CaseMemory, unit: &mut UnitMemory) {
     unit.attempts.pop();
     unit.grace_until = None;
+    unit.pending = None;
     case.in_vain = case.in_vain.saturating_sub(1);
     case.failing = policy.after;
 }

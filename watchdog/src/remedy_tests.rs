@@ -366,12 +366,21 @@ fn a_restart_under_way_is_waited_for_and_settled() {
         at,
         boot_ms: 0,
         until: 30 * MINUTE,
+        by: "gateway".to_owned(),
     });
     assert_eq!(why(&played.fail()), "restart_under_way");
-    assert_eq!(settle(&mut played.unit, false, &policy(), 29 * MINUTE), None);
-    let overdue = settle(&mut played.unit.clone(), false, &policy(), 30 * MINUTE);
+    assert_eq!(
+        settle(&mut played.unit, "gateway", false, &policy(), 29 * MINUTE),
+        None
+    );
+    let overdue = settle(&mut played.unit.clone(), "gateway", false, &policy(), 30 * MINUTE);
     assert!(matches!(overdue, Some(Settled::Overdue(_))));
-    let healthy = settle(&mut played.unit, true, &policy(), 5 * MINUTE);
+    let other = settle(&mut played.unit, "disk", true, &policy(), 5 * MINUTE);
+    assert_eq!(
+        other, None,
+        "a healthy disk says nothing about the gateway's restart"
+    );
+    let healthy = settle(&mut played.unit, "gateway", true, &policy(), 5 * MINUTE);
     assert!(matches!(healthy, Some(Settled::Healthy(_))) && played.unit.pending.is_none());
 }
 

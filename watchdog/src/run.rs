@@ -7,13 +7,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocol::names::UnitName;
 use protocol::report::{Host, Outcome, RemedyReport, Report, Status};
 use protocol::why::KnownWhy;
 
 use crate::act::{self, Acted, Order};
 use crate::ask::{self, Managers};
-use crate::checks::Finding;
 use crate::checks::deadline::in_thread;
+use crate::checks::{Context, Finding, Hold, span_text};
 use crate::clock::{self, Moment};
 use crate::remedy::{self, Decision, Pending, Settled};
 use crate::report;
@@ -30,6 +31,8 @@ use disk::{DISK_WAIT, Disk};
 
 /// How long another run is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// How long it may take to tell what forbids a restart.
+const HOLD_WAIT: Duration = Duration::from_secs(15);
 /// The shortest time between two reports while a restart is waited for.
 const REFRESH_MIN: Duration = Duration::from_secs(5);
 /// The longest.
@@ -112,6 +115,7 @@ impl<M: ServiceManager> Run<'_, M> {
             self.findings.push(answer.finding);
         }
         self.begun.state.retain(&keys);
+        self.forbid().await;
         let now = clock::now();
         self.judge(now);
         let ordered = self.decide(now);
@@ -123,6 +127,53 @@ impl<M: ServiceManager> Run<'_, M> {
         let _ = self.keep(&report).await;
         self.send(&report).await;
         report
+    }
+
+    /// A check knows what forbids a restart of its own unit; where another one would be restarted, that one is asked.
+    async fn forbid(&mut self) {
+        let asked = self.findings.iter().map(async |finding| {
+            let policy = ask::policy_of(self.settings, finding)?;
+            let own = finding.subject.as_ref() == Some(&policy.unit);
+            if own || finding.status != Status::Failing || finding.hold.is_some() || policy.max == 0 {
+                return None;
+            }
+            self.held(finding, &policy.unit, &self.begun.ctx).await
+        });
+        let holds = futures_util::future::join_all(asked).await;
+        for (finding, hold) in self.findings.iter_mut().zip(holds) {
+            finding.hold = finding.hold.take().or(hold);
+        }
+    }
+
+    async fn held(&self, finding: &Finding, unit: &UnitName, ctx: &Context) -> Option<Hold> {
+        let scope = ask::scope_of(self.settings, finding, unit);
+        let state = &self.begun.state;
+        let asking = ask::hold(self.settings, state, ctx, (unit, scope), &self.managers);
+        let asked = tokio::time::timeout(HOLD_WAIT, asking).await;
+        asked.unwrap_or_else(|_| {
+            let text = format!(
+                "whether {unit} may be restarted could not be told within {}",
+                span_text(HOLD_WAIT)
+            );
+            Some(Hold {
+                why: KnownWhy::CheckTimedOut,
+                summary: text,
+            })
+        })
+    }
+
+    /// The last look before a restart: what an operator or Hermes did since the run began.
+    async fn last_look(&self, ordered: &Ordered) -> Option<Hold> {
+        let now = clock::now();
+        if let Some(summary) = begin::paused(&self.disk, now.wall, false).await {
+            return Some(Hold {
+                why: KnownWhy::Paused,
+                summary,
+            });
+        }
+        let ctx = begin::context(&self.disk, self.options, clock::boot_id(), now).await;
+        self.held(&self.findings[ordered.finding], &ordered.policy.unit, &ctx)
+            .await
     }
 
     fn judge(&mut self, now: Moment) {
@@ -170,6 +221,7 @@ impl<M: ServiceManager> Run<'_, M> {
                         at: now.wall,
                         boot_ms: boot_ms(now),
                         until: boot_ms(now) + act::RESTART_WAIT.as_millis() as i64,
+                        by: key.clone(),
                     });
                     self.begun.state.quiet(&key);
                     let why = KnownWhy::RestartUnderWay;
@@ -190,11 +242,15 @@ impl<M: ServiceManager> Run<'_, M> {
     /// A restart of an earlier run that was still under way then.
     fn settle(&mut self, n: usize, policy: &RestartPolicy, now: Moment) {
         let unit = self.begun.state.units.entry(policy.unit.clone()).or_default();
-        let settled = remedy::settle(unit, remedy::is_healthy(&self.findings[n]), policy, boot_ms(now));
+        let (key, healthy) = (
+            state::key_of(&self.findings[n]),
+            remedy::is_healthy(&self.findings[n]),
+        );
+        let settled = remedy::settle(unit, &key, healthy, policy, boot_ms(now));
         let Some(settled) = settled else { return };
         let after = |pending: &Pending| {
             let millis = (boot_ms(now) - pending.boot_ms).max(0);
-            crate::checks::span_text(Duration::from_millis(millis.unsigned_abs()))
+            span_text(Duration::from_millis(millis.unsigned_abs()))
         };
         let (pending, outcome, why, text) = match &settled {
             Settled::Healthy(pending) => {
@@ -247,12 +303,15 @@ impl<M: ServiceManager> Run<'_, M> {
         }
     }
 
-    /// While the restarts go on, the report is made anew now and then: an old report looks like a dead timer.
+    /// While the restarts go on, the report is made anew now and then: an old report looks like a dead timer, and where
+    /// the run itself sends the beats, a restart that takes minutes would look like a dead box.
     async fn restart_all(&self, ordered: &[Ordered]) -> Vec<Acted> {
         let restarts = ordered.iter().map(|ordered| {
             let finding = &self.findings[ordered.finding];
             let (order, scope) = self.order(ordered, finding);
-            act::restart(order, self.settings, &self.begun.ctx, self.managers.of(scope))
+            let held = self.last_look(ordered);
+            let manager = self.managers.of(scope);
+            act::restart(order, self.settings, &self.begun.ctx, manager, held)
         });
         let mut restarts = std::pin::pin!(futures_util::future::join_all(restarts));
         let every = self.settings.run.every.clamp(REFRESH_MIN, REFRESH_MAX);
@@ -260,15 +319,16 @@ impl<M: ServiceManager> Run<'_, M> {
             if let Ok(acted) = tokio::time::timeout(every, &mut restarts).await {
                 return acted;
             }
-            self.keep_report(&self.report()).await;
+            let report = self.report();
+            self.keep_report(&report).await;
+            self.send(&report).await;
         }
     }
 
     fn order<'b>(&'b self, ordered: &'b Ordered, finding: &'b Finding) -> (Order<'b>, &'b Scope) {
-        let gateway = ask::gateway_of(self.settings, finding);
-        let scope = gateway.map_or(&Scope::System, |g| &g.scope);
+        let scope = ask::scope_of(self.settings, finding, &ordered.policy.unit);
         // The gateway's check only tells about the gateway's unit.
-        let gateway = gateway.filter(|g| g.unit == ordered.policy.unit);
+        let gateway = ask::gateway_of(self.settings, finding).filter(|g| g.unit == ordered.policy.unit);
         let history = self.begun.state.history(&state::key_of(finding));
         let order = Order {
             policy: &ordered.policy,
@@ -293,7 +353,14 @@ impl<M: ServiceManager> Run<'_, M> {
             (Some(left), Some(pending)) => pending.until = boot_ms(now) + left.as_millis() as i64,
             (Some(_), None) | (None, _) => unit.pending = None,
         }
-        remedy::begin_grace(unit, &ordered.policy, boot_ms(now));
+        if acted.outcome == Outcome::HeldBack {
+            let case = self.begun.state.cases.entry(key.clone()).or_default();
+            remedy::take_back(&ordered.policy, case, unit);
+            let going_on = (acted.outcome, acted.why);
+            self.begun.state.noted.insert(key.clone(), going_on);
+        } else {
+            remedy::begin_grace(unit, &ordered.policy, boot_ms(now));
+        }
         let digest = Some(acted.evidence.digest).filter(|d| !d.is_empty());
         let (outcome, why) = (acted.outcome, acted.why);
         tracing::warn!(unit = %ordered.policy.unit, %outcome, %why, "{}", acted.summary);

@@ -14,6 +14,9 @@ use crate::state::State;
 use crate::state_dir::{PAUSE_FILE, REPORT_FILE, STATE_FILE, StateDir};
 use crate::systemd::{ActiveState, JobOutcome, JobResult, LoadState, ManagerError, Stamp, UnitFacts};
 
+#[path = "run_hold_tests.rs"]
+mod holds;
+
 /// What the played unit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
@@ -25,6 +28,8 @@ enum Unit {
     Healthy,
     /// Stopped by an operator.
     Stopped,
+    /// Failed; an operator stops it while the run looks elsewhere.
+    StoppedSoon,
     /// The manager never answers.
     Mute,
 }
@@ -57,7 +62,7 @@ fn facts(unit: Unit) -> UnitFacts {
         ..UnitFacts::default()
     };
     match unit {
-        Unit::Dead | Unit::Mendable => UnitFacts {
+        Unit::Dead | Unit::Mendable | Unit::StoppedSoon => UnitFacts {
             active: ActiveState::Failed,
             sub: "failed".to_owned(),
             result: "start-limit-hit".to_owned(),
@@ -81,6 +86,9 @@ impl ServiceManager for Manager {
         let unit = *self.0.unit.lock().unwrap();
         if unit == Unit::Mute {
             std::future::pending::<()>().await;
+        }
+        if unit == Unit::StoppedSoon {
+            *self.0.unit.lock().unwrap() = Unit::Stopped;
         }
         Ok(facts(unit))
     }
@@ -115,9 +123,12 @@ fn a_box(unit: Unit) -> Box1 {
 }
 
 fn box_at(temp: tempfile::TempDir, state_dir: &Path, unit: Unit) -> Box1 {
-    let text = format!(
-        "state_dir = {state_dir:?}\n[gateway]\nunit = \"g.service\"\n[tailscale]\nenabled = false\n[backup]\nenabled = false\n"
-    );
+    let tables = "[gateway]\nunit = \"g.service\"\n[tailscale]\nenabled = false\n[backup]\nenabled = false\n";
+    box_with(temp, state_dir, unit, tables)
+}
+
+fn box_with(temp: tempfile::TempDir, state_dir: &Path, unit: Unit, tables: &str) -> Box1 {
+    let text = format!("state_dir = {state_dir:?}\n{tables}");
     let around = Surroundings {
         hostname: "b".to_owned(),
         state_directory: None,

@@ -12,6 +12,8 @@ use super::section::{Item, Section};
 use super::server::timeouts;
 use crate::settings::{GatewaySettings, HermesSettings, Probe, ProbeTarget, RestartPolicy, Scope};
 
+/// The unit of a `[gateway]` table that names none.
+const DEFAULT_UNIT: &str = "hermes-gateway.service";
 /// Probes of one unit.
 const PROBES: usize = 8;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -79,12 +81,7 @@ fn one_table(section: Section<'_>, timeout: Duration) -> (bool, Vec<GatewaySetti
             only_for_one(&section, units.len());
             units
         }
-        (None, None) => {
-            if enabled {
-                section.wrong("names no unit; write unit = \"hermes-gateway.service\", or enabled = false if this box has none");
-            }
-            Vec::new()
-        }
+        (None, None) => UnitName::new(DEFAULT_UNIT).into_iter().collect(),
     };
     section.finish();
     if !enabled {

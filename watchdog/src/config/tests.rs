@@ -62,8 +62,8 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     ("[gateway]\nunit = \"../evil.service\"", &["gateway.unit", "'/'"]),
     (
-        "[gateway]\nrestart_after = 3",
-        &["gateway", "names no unit", "enabled = false"],
+        "[[gateway]]\nrestart_after = 3\n[[gateway]]\nmax_restarts = 1",
+        &["gateway[1]", "hermes-gateway.service", "second time"],
     ),
     (
         "[gateway]\nunit = \"a.service\"\nunits = [\"b.service\"]",
@@ -401,6 +401,19 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(disk.also, [PathBuf::from("/var/lib/fleet-watchdog")]);
     assert!(matches!(settings.backup, CheckSettings::NotConfigured));
     assert!(matches!(settings.tailscale, CheckSettings::NotConfigured));
+}
+
+#[test]
+fn a_gateway_table_without_a_unit_means_the_usual_one() {
+    let settings = read_text("[gateway]\nrestart_after = 5").unwrap();
+    let gateway = &settings.gateways[0];
+    assert_eq!(gateway.unit.as_str(), "hermes-gateway.service");
+    assert_eq!(
+        (gateway.restart.after, gateway.restart.unit.as_str()),
+        (5, gateway.unit.as_str())
+    );
+    let none = read_text("[gateway]\nenabled = false").unwrap();
+    assert!(none.gateways.is_empty() && none.gateway_disabled);
 }
 
 #[test]

@@ -111,7 +111,7 @@ async fn load(disk: &Disk, options: &Options, now: Timestamp) -> (State, Option<
 }
 
 /// The pause in a sentence.
-async fn paused(disk: &Disk, now: Timestamp, uncountable: bool) -> Option<String> {
+pub(super) async fn paused(disk: &Disk, now: Timestamp, uncountable: bool) -> Option<String> {
     match disk.ask(move |dir| Ok(pause::read(dir, now))).await {
         Ok(Pause::None) => None,
         Ok(Pause::Until(paused)) => {
@@ -125,7 +125,7 @@ async fn paused(disk: &Disk, now: Timestamp, uncountable: bool) -> Option<String
     }
 }
 
-async fn context(disk: &Disk, options: &Options, boot_id: Option<Uuid>, began: Moment) -> Context {
+pub(super) async fn context(disk: &Disk, options: &Options, boot_id: Option<Uuid>, began: Moment) -> Context {
     let stops = disk.ask(|dir| dir.read(STOPS_FILE)).await;
     let bytes = stops.ok().flatten().unwrap_or_default();
     Context {

@@ -70,6 +70,60 @@ pub async fn check(
     }
 }
 
+/// What forbids a restart of the gateway `settings.unit` right now. It does not ask whether it is alive.
+pub async fn hold(
+    settings: &GatewaySettings,
+    history: GatewayHistory,
+    ctx: &Context,
+    manager: &impl ServiceManager,
+) -> Option<Hold> {
+    let unit = &settings.unit;
+    let facts = match manager.unit(unit).await {
+        Ok(facts) => facts,
+        Err(error) => return Some(blind(unit, &error)),
+    };
+    let (_, moment) = recall(history, unit, &facts, ctx);
+    let process = facts.main_pid.and_then(|pid| process::read(&ctx.root, pid));
+    let held = held(unit, &facts, &moment).or_else(|| stopped(unit, &facts, process)?.hold);
+    if held.is_some() {
+        return held;
+    }
+    let opinion = hermes::look(settings.hermes.as_ref()?, &settings.scope, &facts, ctx).await;
+    opinion.fences.into_iter().next().map(|fence| Hold {
+        why: fence.why,
+        summary: sentence(&fence.text),
+    })
+}
+
+/// The same for a unit that no `[gateway]` names: what its own state says.
+pub async fn hold_of_other(unit: &UnitName, ctx: &Context, manager: &impl ServiceManager) -> Option<Hold> {
+    match manager.unit(unit).await {
+        Ok(facts) => held(
+            unit,
+            &facts,
+            &recall(GatewayHistory::default(), unit, &facts, ctx).1,
+        ),
+        Err(error) => Some(blind(unit, &error)),
+    }
+}
+
+fn held(unit: &UnitName, facts: &UnitFacts, moment: &Moment) -> Option<Hold> {
+    match unit::judge(unit, facts, moment) {
+        Judged::Settled(answer) => answer.hold,
+        Judged::Active { hold, .. } => hold,
+    }
+}
+
+/// What cannot be asked about may have been stopped by an operator.
+fn blind(unit: &UnitName, error: &ManagerError) -> Hold {
+    Hold {
+        why: error.why(),
+        summary: sentence(&format!(
+            "whether {unit} may be restarted cannot be told: {error}"
+        )),
+    }
+}
+
 /// Failing to ask is not failing.
 fn unreachable(unit: &UnitName, error: &ManagerError) -> Finding {
     let answer = Answer::new(
