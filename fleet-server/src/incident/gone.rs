@@ -15,7 +15,7 @@ use super::ledger::{Key, Ledger, Say, Tell};
 use super::severity;
 use super::text::{Details, MEMBERS_NAMED, cause_word, diagnosis, diagnosis_details, duration, moment};
 use crate::liveness::BoxIx;
-use crate::liveness::event::{Cause, Event, Group, Transition, What};
+use crate::liveness::event::{BlindWhy, Cause, Event, Group, Transition, What};
 use crate::liveness::time::Moment;
 
 /// A storm that grew by more than this share is told of again.
@@ -39,12 +39,13 @@ impl Ledger {
                 at,
             } => self.storm_over(group, stragglers, *at),
             Event::Blind {
+                why,
                 overdue,
                 expected,
                 at,
-            } => self.blind(*overdue, *expected, *at).into_iter().collect(),
+            } => self.blind(*why, (*overdue, *expected), *at).into_iter().collect(),
             Event::SeesAgain { after, at } => {
-                let said = format!("the server hears its boxes again after {}", duration(*after));
+                let said = format!("the server judges again after {}", duration(*after));
                 self.resolve(&plain(Kind::ServerBlind), said, *at)
                     .into_iter()
                     .collect()
@@ -325,14 +326,26 @@ impl Ledger {
         }
     }
 
-    fn blind(&mut self, overdue: u32, expected: u32, now: Moment) -> Option<Change> {
+    fn blind(&mut self, why: BlindWhy, (overdue, expected): (u32, u32), now: Moment) -> Option<Change> {
+        let (word, sentence) = match why {
+            BlindWhy::Collapse => (
+                "collapse",
+                format!(
+                    "{overdue} of {expected} boxes stopped being heard at once, so this server or its uplink is the \
+                     likelier cause. Nobody is judged until they are heard again."
+                ),
+            ),
+            BlindWhy::Overload => (
+                "overload",
+                "this server does not get round to its work; it lacks CPU. Nobody is judged until it does."
+                    .to_owned(),
+            ),
+        };
         let say = Say {
             severity: severity::of(Kind::ServerBlind),
-            summary: format!(
-                "I may be blind: {overdue} of {expected} boxes stopped being heard at once, so this server or its uplink \
-                 is the likelier cause. Nobody is judged until they are heard again."
-            ),
+            summary: format!("I may be blind: {sentence}"),
             details: Details::from_iter([
+                ("cause".to_owned(), word.into()),
                 ("overdue".to_owned(), overdue.into()),
                 ("expected".to_owned(), expected.into()),
             ]),

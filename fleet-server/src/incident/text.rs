@@ -7,7 +7,7 @@
 //!   `report` (`received_at`, `worst`, `not_ok`: check, status, why, summary), `last_remedy` (`at`, `unit`, `outcome`,
 //!   `why`, `summary`), `goodbye` (its reason)
 //! - `site_dark`: `group`, `gone`, `peak`, `expected`, `members` (the first [`MEMBERS_NAMED`] names)
-//! - `server_blind`: `overdue`, `expected`
+//! - `server_blind`: `cause` (`collapse`, `overload`), `overdue`, `expected`
 //! - `gateway` `disk` `backup` `tailscale`: `check`, `status`, `why`, `consecutive`, `since`, `values`, `seen_by`
 //!   (`report`, `units`), `last_remedy`
 //! - `remedy_gave_up`: `last_remedy`

@@ -43,8 +43,10 @@ pub enum Event {
         /// When.
         at: Moment,
     },
-    /// Arrivals over all collapsed: nobody is judged until they are back.
+    /// Nobody is judged: the server doubts itself.
     Blind {
+        /// What makes it doubt.
+        why: BlindWhy,
         /// How many are overdue.
         overdue: u32,
         /// Of how many that are expected.
@@ -73,6 +75,15 @@ pub enum Event {
         /// When.
         at: Moment,
     },
+}
+
+/// Why the server doubts itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlindWhy {
+    /// Arrivals over all collapsed.
+    Collapse,
+    /// It does not get round to its own work.
+    Overload,
 }
 
 /// Boxes that may go together: those that share a label's value, or all of them.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use protocol::names::Labels;
 
 use super::beat::{Arrival, Refused, WitnessAnswer};
-use super::event::{Event, Group};
+use super::census::{Count, GroupIx};
+use super::event::{BlindWhy, Event, Group};
 use super::margin::Margins;
 use super::record::Record;
 use super::self_doubt::{Pause, SelfDoubt, Sight};
@@ -97,11 +98,12 @@ impl Judge {
         match self.doubt.look(now.mono, &self.tracker.census, !due.is_empty()) {
             Sight::Clear => self.storms.judge(&mut self.tracker, due, now),
             Sight::Blind => {}
-            Sight::BlindNow(count) => self.tracker.events.push(Event::Blind {
-                overdue: count.overdue,
-                expected: count.expected,
-                at: now,
-            }),
+            Sight::BlindNow(count) => self.doubted(BlindWhy::Collapse, count, now),
+            Sight::OverloadedNow => {
+                let count = self.tracker.census.all(GroupIx::FLEET);
+                self.doubted(BlindWhy::Overload, count, now);
+            }
+            Sight::Rested => self.tracker.fresh(now.mono),
             Sight::Recovered(after) => {
                 self.tracker.fresh(now.mono);
                 self.tracker.events.push(Event::SeesAgain { after, at: now });
@@ -111,6 +113,15 @@ impl Judge {
                 self.storms.all_gone(&mut self.tracker, now);
             }
         }
+    }
+
+    fn doubted(&mut self, why: BlindWhy, count: Count, now: Moment) {
+        self.tracker.events.push(Event::Blind {
+            why,
+            overdue: count.overdue,
+            expected: count.expected,
+            at: now,
+        });
     }
 
     /// What happened since the last call, in order.
@@ -126,6 +137,11 @@ impl Judge {
     /// Whether the server may be blind.
     pub fn blind(&self) -> bool {
         self.doubt.blind()
+    }
+
+    /// Whether the server does not get round to its work.
+    pub fn overloaded(&self) -> bool {
+        self.doubt.overloaded()
     }
 
     /// The server's own pauses so far.

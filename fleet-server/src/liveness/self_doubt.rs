@@ -1,10 +1,13 @@
 //! Is it me? The server's doubt of itself, asked before anybody is judged.
 //!
 //! Evidence rules:
-//! - **A late tick** ([`LATE`] over the period) is a pause of the server: meanwhile nothing could arrive, so every
-//!   deadline moves by the excess. After [`LONG`] or more connections were lost as well: every box gets one full
+//! - **A late tick** is time in which little or nothing could arrive: from [`NOTICED`] on every deadline moves by the
+//!   excess; from [`LATE`] on it is called a pause. After [`LONG`] or more connections were lost as well: every box gets one full
 //!   deadline, and nobody is judged before that ([`ready`](SelfDoubt::ready) says no). A server that is late all the time
 //!   may not put judgement off for ever that way: at most [`SHIFT_MAX`] in each [`SHIFT_WINDOW`].
+//! - **Overload**: fewer than [`PACE`] of the ticks that [`PACE_WINDOW`] should hold. Such a server does not get round to
+//!   what arrives either, so it judges nobody; after [`OVERLOAD_TOLD`] it says so. When it is over everybody gets one full
+//!   deadline.
 //! - **After the start** the same: one full deadline for every box.
 //! - **Collapse**: more than [`COLLAPSE`] of the expected boxes are overdue at the moment when the first of them would be
 //!   judged (at least [`COLLAPSE_MIN`] boxes, and [`FLEET_MIN`] expected: of one, two or three boxes each is judged by
@@ -13,6 +16,7 @@
 //! - **It ends** when no more than [`RECOVERED`] are overdue: again one full deadline for everybody. Or when a
 //!   [`MINORITY`] has been heard steadily for [`SETTLED`]: a server that hears those is not blind, the others are gone.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::census::{Census, Count, GroupIx};
@@ -20,14 +24,22 @@ use super::time::Mono;
 
 /// Period of the sweep.
 pub const TICK: Duration = Duration::from_millis(50);
+/// A tick later than this over its period moves the deadlines.
+const NOTICED: Duration = Duration::from_millis(25);
 /// A tick later than this over its period is a pause.
 pub const LATE: Duration = Duration::from_millis(250);
 /// A pause that costs connections, not just time.
 const LONG: Duration = Duration::from_secs(2);
 /// Deadlines move by no more than this …
-const SHIFT_MAX: Duration = Duration::from_secs(15);
+const SHIFT_MAX: Duration = Duration::from_secs(30);
 /// … in each of these.
 const SHIFT_WINDOW: Duration = Duration::from_secs(60);
+/// The pace of the sweep is watched over this.
+const PACE_WINDOW: Duration = Duration::from_secs(5);
+/// Share of the ticks that must have come.
+const PACE: f64 = 0.6;
+/// An overload longer than this is told.
+const OVERLOAD_TOLD: Duration = Duration::from_secs(30);
 /// Share of overdue boxes that is a collapse.
 const COLLAPSE: f64 = 0.4;
 /// Overdue boxes that can be one.
@@ -54,9 +66,19 @@ pub struct SelfDoubt {
     blind_since: Option<Mono>,
     /// While blind: since when a minority has been heard without a break.
     minority_since: Option<Mono>,
+    overload: Option<Overload>,
+    /// The ticks of the last [`PACE_WINDOW`].
+    ticks: VecDeque<Mono>,
     shifted: Duration,
     shifted_since: Mono,
     pauses: u64,
+}
+
+/// The server does not get round to its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Overload {
+    since: Mono,
+    told: bool,
 }
 
 /// What the time since the last tick says.
@@ -77,8 +99,12 @@ pub enum Sight {
     Clear,
     /// Judge nobody.
     Blind,
-    /// Judge nobody: it has just become so.
+    /// Judge nobody: arrivals have just collapsed.
     BlindNow(Count),
+    /// Judge nobody: the server has been overloaded for so long that it must be told.
+    OverloadedNow,
+    /// No longer overloaded, before it was told: everybody gets one full deadline.
+    Rested,
     /// Seeing again after so long: everybody gets one full deadline.
     Recovered(Duration),
     /// Not blind after all: the overdue ones are gone together.
@@ -93,6 +119,8 @@ impl SelfDoubt {
             last_tick: None,
             warm_until: now + full_deadline,
             blind_since: blind.then_some(now),
+            overload: None,
+            ticks: VecDeque::new(),
             minority_since: None,
             shifted: Duration::ZERO,
             shifted_since: now,
@@ -100,9 +128,14 @@ impl SelfDoubt {
         }
     }
 
-    /// Whether it can judge: neither warming up nor blind.
+    /// Whether it can judge: neither warming up nor blind nor overloaded.
     pub fn ready(&self, now: Mono) -> bool {
-        !self.warming(now) && self.blind_since.is_none()
+        !self.warming(now) && self.blind_since.is_none() && self.overload.is_none()
+    }
+
+    /// Whether it does not get round to its work.
+    pub fn overloaded(&self) -> bool {
+        self.overload.is_some()
     }
 
     /// Whether everybody still has their full deadline.
@@ -129,11 +162,13 @@ impl SelfDoubt {
     pub fn pause(&mut self, now: Mono) -> Pause {
         let before = self.last_tick.replace(now).unwrap_or(now);
         let excess = now.since(before).saturating_sub(TICK);
-        if excess < LATE {
+        self.keep_pace(now);
+        if excess < NOTICED {
             return Pause::None;
         }
-        self.pauses += 1;
+        self.pauses += u64::from(excess >= LATE);
         if excess >= LONG {
+            self.ticks.clear();
             self.warm_up(now);
             return Pause::Long(excess);
         }
@@ -152,6 +187,9 @@ impl SelfDoubt {
 
     /// To be asked before anybody is judged. `due`: somebody would be judged now.
     pub fn look(&mut self, now: Mono, census: &Census, due: bool) -> Sight {
+        if let Some(sight) = self.look_at_pace(now) {
+            return sight;
+        }
         let count = census.count(GroupIx::FLEET, FLEET_MIN);
         let Some(since) = self.blind_since else {
             if !due || !collapsed(count) || sites_explain(census) {
@@ -184,6 +222,55 @@ impl SelfDoubt {
     fn sees(&mut self) {
         self.blind_since = None;
         self.minority_since = None;
+    }
+
+    fn keep_pace(&mut self, now: Mono) {
+        self.ticks.push_back(now);
+        // One tick older than the window stays: it shows that the window is covered.
+        while self
+            .ticks
+            .get(1)
+            .is_some_and(|second| now.since(*second) >= PACE_WINDOW)
+        {
+            self.ticks.pop_front();
+        }
+    }
+
+    fn too_slow(&self, now: Mono) -> bool {
+        let first = self.ticks.front();
+        let covered = first.is_some_and(|first| now.since(*first) >= PACE_WINDOW);
+        let wanted = PACE_WINDOW.as_secs_f64() / TICK.as_secs_f64();
+        covered && (self.ticks.len() as f64) < wanted * PACE
+    }
+
+    fn look_at_pace(&mut self, now: Mono) -> Option<Sight> {
+        match (self.too_slow(now), &mut self.overload) {
+            (false, None) => None,
+            (true, None) => {
+                self.overload = Some(Overload {
+                    since: now,
+                    told: false,
+                });
+                Some(Sight::Blind)
+            }
+            (true, Some(overload)) if !overload.told && now.since(overload.since) >= OVERLOAD_TOLD => {
+                overload.told = true;
+                Some(Sight::OverloadedNow)
+            }
+            (true, Some(_)) => Some(Sight::Blind),
+            (false, Some(overload)) => {
+                let Overload { since, told } = *overload;
+                self.overload = None;
+                self.warm_up(now);
+                // A blindness besides it goes on, and has the incident.
+                let over = told && self.blind_since.is_none();
+                Some(if over {
+                    Sight::Recovered(now.since(since))
+                } else {
+                    Sight::Rested
+                })
+            }
+        }
     }
 }
 

@@ -76,6 +76,9 @@ pub enum NotReady {
     /// Arrivals over all collapsed.
     #[error("may be blind: most boxes stopped being heard at once")]
     Blind,
+    /// The server does not get round to its work.
+    #[error("overloaded: the sweep turns too slowly to judge anybody by; give this server more CPU")]
+    Overloaded,
     /// What was decided cannot be written.
     #[error("{0}")]
     StoreFailing(String),
@@ -122,14 +125,15 @@ impl View {
 
     /// How judgement itself fares.
     pub fn health(&self) -> Health {
-        let (blind, pauses) = {
+        let (blind, overloaded, pauses) = {
             let judge = self.intake.shared.judge();
-            (judge.blind(), judge.pauses())
+            (judge.blind(), judge.overloaded(), judge.pauses())
         };
         let turn = self.intake.shared.turn().clone();
         let judges = match turn.store_error {
             Some(error) => Err(NotReady::StoreFailing(error)),
             None if blind => Err(NotReady::Blind),
+            None if overloaded => Err(NotReady::Overloaded),
             None if !turn.ready => Err(NotReady::WarmingUp),
             None => Ok(()),
         };

@@ -176,6 +176,7 @@ fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
 fn blindness_and_clones_open_and_end() {
     let mut ledger = ledger();
     let blind = Event::Blind {
+        why: BlindWhy::Collapse,
         overdue: 300,
         expected: 300,
         at: at(0),

@@ -17,7 +17,7 @@ use super::facts::{BoxInfo, WitnessWord, Word};
 use super::ledger::Ledger;
 use crate::liveness::BoxIx;
 use crate::liveness::beat::WitnessAnswer;
-use crate::liveness::event::{Cause, Event, Group, Transition, What};
+use crate::liveness::event::{BlindWhy, Cause, Event, Group, Transition, What};
 use crate::liveness::time::{Moment, Mono};
 use crate::store::BoxId;
 

@@ -9,7 +9,7 @@ use protocol::names::Labels;
 use uuid::Uuid;
 
 use super::*;
-use crate::liveness::event::{Cause, What};
+use crate::liveness::event::{BlindWhy, Cause, What};
 use crate::liveness::self_doubt::TICK;
 
 mod alone;
@@ -175,7 +175,10 @@ impl World {
                 Event::StormOver {
                     group, stragglers, ..
                 } => Some(format!("{group} over, {} left", stragglers.len())),
-                Event::Blind { .. } => Some("blind".to_owned()),
+                Event::Blind { why, .. } => Some(match why {
+                    BlindWhy::Collapse => "blind".to_owned(),
+                    BlindWhy::Overload => "overloaded".to_owned(),
+                }),
                 Event::SeesAgain { .. } => Some("sees again".to_owned()),
                 Event::Duplicate { ix, .. } => Some(format!("duplicate {}", ix.0)),
                 Event::DuplicateOver { ix, .. } => Some(format!("duplicate {} over", ix.0)),

@@ -227,3 +227,56 @@ proptest! {
         }
     }
 }
+
+/// A starved server: it ticks when it can, and of what arrives it handles a part.
+fn starve(world: &mut World, how_long: Duration, tick_ms: u32) {
+    let end = world.now + how_long;
+    while world.now < end {
+        let tick = world.now + MS * tick_ms;
+        let lost = world.chance(3) > 0;
+        for sim in &mut world.boxes {
+            sim.cut_until = if lost { tick } else { sim.cut_until };
+        }
+        world.arrivals(tick);
+        world.now = tick;
+        world.tick();
+    }
+}
+
+#[test]
+fn an_overloaded_server_judges_nobody_and_says_so() {
+    let mut world = World::new(&[("fsn1", 100), ("", 200)]);
+    world.run(20 * SECOND);
+    starve(&mut world, 20 * SECOND, 130);
+    assert!(!world.judge.ready(world.now) && world.judge.overloaded());
+    assert_eq!(world.news(), Vec::<String>::new());
+    starve(&mut world, 60 * SECOND, 130);
+    world.kill(0..1);
+    world.run(40 * SECOND);
+    let dark: Vec<u32> = world.dark().iter().map(|dark| dark.1).collect();
+    assert_eq!(
+        (dark, world.news()),
+        (vec![0], vec!["overloaded".into(), "sees again".into()])
+    );
+    assert!(world.judge.ready(world.now));
+}
+
+#[test]
+fn ticks_that_are_a_little_late_move_the_deadlines() {
+    let mut world = World::new(&[("", 20)]);
+    world.run(20 * SECOND);
+    world.kill(0..1);
+    let last = world.boxes[0].last.since(Mono::START).as_secs_f64();
+    let end = world.now + 20 * SECOND;
+    while world.now < end {
+        let tick = world.now + 80 * MS;
+        world.arrivals(tick);
+        world.now = tick;
+        world.tick();
+    }
+    let dark = world.dark();
+    assert!(
+        dark.len() == 1 && (8.5..10.5).contains(&(dark[0].0 - last)),
+        "{dark:?} {last}"
+    );
+}

@@ -123,10 +123,6 @@ fn the_census_adds_up_whatever_happens() {
     }
     world.revive(0..60);
     world.run(60 * SECOND);
-    let all = world
-        .judge
-        .tracker
-        .census
-        .all(crate::liveness::census::GroupIx::FLEET);
+    let all = world.judge.tracker.census.all(GroupIx::FLEET);
     assert_eq!((all.expected, all.overdue), (60, 0));
 }
