@@ -51,14 +51,13 @@ impl Ledger {
         }
         facts.checks = report.checks.iter().filter_map(check_state).collect();
         facts.report_since = now.mono;
-        let since = facts.newest_remedy;
-        facts.newest_remedy = report.remedies.iter().map(|remedy| remedy.at).max().max(since);
-        facts.report = Some((Arc::clone(report), received));
+        let before = facts.report.replace((Arc::clone(report), received));
         facts.word.report_stale_secs = None;
         self.overrule_watches(ix);
 
         let mut changes = self.rows_that_went_wrong(ix, report, now);
-        changes.extend(self.remedies(ix, report, since, now));
+        let known = before.as_ref().map_or(&[][..], |(before, _)| &before.remedies);
+        changes.extend(self.remedies(ix, report, known, now));
         changes.extend(self.rows_that_are_well(ix, now));
         changes
     }
@@ -202,11 +201,14 @@ impl Ledger {
         if well { self.resolve(key, said, now) } else { None }
     }
 
-    fn remedies(&mut self, ix: BoxIx, report: &Report, since: Option<Timestamp>, now: Moment) -> Vec<Change> {
+    /// Those that the report before did not have, by identity and not by time: a box's clock may have been set back.
+    fn remedies(&mut self, ix: BoxIx, report: &Report, known: &[RemedyReport], now: Moment) -> Vec<Change> {
+        let same =
+            |a: &RemedyReport, b: &RemedyReport| (a.at, &a.unit, a.outcome) == (b.at, &b.unit, b.outcome);
         let mut new: Vec<&RemedyReport> = report
             .remedies
             .iter()
-            .filter(|remedy| since.is_none_or(|since| remedy.at > since))
+            .filter(|remedy| !known.iter().any(|known| same(known, remedy)))
             .collect();
         new.sort_by_key(|remedy| remedy.at);
         new.into_iter()

@@ -80,7 +80,6 @@ pub struct Facts {
     pub(super) watches: Vec<Watch>,
     /// Since when a report could be expected: it came back, or the last one came.
     pub(super) report_since: Mono,
-    pub(super) newest_remedy: Option<Timestamp>,
 }
 
 /// A check's answer in the newest report.
@@ -96,9 +95,6 @@ pub(super) struct CheckState {
 impl Facts {
     /// A box of which nothing was heard yet.
     pub fn new(info: BoxInfo, report: Option<(Arc<Report>, Timestamp)>) -> Self {
-        let newest_remedy = report
-            .as_ref()
-            .and_then(|(report, _)| report.remedies.iter().map(|remedy| remedy.at).max());
         Self {
             info,
             state: Liveness::Unseen,
@@ -110,7 +106,6 @@ impl Facts {
             }),
             watches: Vec::new(),
             report_since: Mono::default(),
-            newest_remedy,
             report,
         }
     }

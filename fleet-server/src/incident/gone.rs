@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::api::Liveness;
 use protocol::incident::Kind;
 use protocol::names::Labels;
 use serde_json::{Value, json};
 
 use super::change::Change;
+use super::checks::object;
 use super::facts::WitnessWord;
 use super::ledger::{Key, Ledger, Say, Tell};
 use super::severity;
@@ -20,6 +21,8 @@ use crate::liveness::time::Moment;
 
 /// A storm that grew by more than this share is told of again.
 const GREW: f64 = 0.1;
+/// A storm that nothing was told of for so long is not told of in a burst: each box that joins it is news.
+const QUIET: SignedDuration = SignedDuration::from_secs(60);
 
 impl Ledger {
     /// What liveness found, in its order.
@@ -238,20 +241,27 @@ impl Ledger {
 
     fn storm_changed(&mut self, group: &Group, members: &[BoxIx], now: Moment) -> Vec<Change> {
         let subject = subject_of(group);
-        self.storms
+        let before = self
+            .storms
             .insert(subject.clone(), members.iter().copied().collect());
+        let joined = members
+            .iter()
+            .any(|ix| before.as_ref().is_none_or(|before| !before.contains(ix)));
         let key = Key {
             kind: Kind::SiteDark,
             about: None,
             subject,
         };
+        let quiet = self
+            .told_at(&key)
+            .is_none_or(|told| now.wall.duration_since(told) >= QUIET);
         let Some(incident) = self.incident(&key) else {
             return Vec::new();
         };
         let figure = |name: &str| incident.details.get(name).and_then(Value::as_u64).unwrap_or(0);
         let told_peak = figure("peak") as usize;
         let expected = figure("expected").max(members.len() as u64) as u32;
-        let grew = members.len() as f64 > told_peak as f64 * (1.0 + GREW) + 1.0;
+        let grew = joined && (quiet || members.len() as f64 > told_peak as f64 * (1.0 + GREW));
         let peak = told_peak.max(members.len());
         let say = Say {
             severity: incident.severity,
@@ -317,13 +327,9 @@ impl Ledger {
             .take(MEMBERS_NAMED)
             .map(|ix| self.name(*ix))
             .collect();
-        let details = json!({
+        object(json!({
             "group": group.to_string(), "gone": members.len(), "peak": peak, "expected": expected, "members": named,
-        });
-        match details {
-            Value::Object(map) => map,
-            _ => Details::new(),
-        }
+        }))
     }
 
     fn blind(&mut self, why: BlindWhy, (overdue, expected): (u32, u32), now: Moment) -> Option<Change> {

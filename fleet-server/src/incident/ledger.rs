@@ -50,6 +50,8 @@ pub struct Ledger {
 struct Open {
     incident: Incident,
     revision: u32,
+    /// When receivers were last told of it.
+    told_at: Timestamp,
 }
 
 /// What is to be said of an incident.
@@ -110,7 +112,12 @@ impl Ledger {
             facts.open += 1;
         }
         self.next_id = self.next_id.max(incident.id + 1);
-        self.open.insert(key.clone(), Open { incident, revision });
+        let open = Open {
+            told_at: incident.opened_at,
+            incident,
+            revision,
+        };
+        self.open.insert(key.clone(), open);
         key
     }
 
@@ -157,6 +164,10 @@ impl Ledger {
 
     pub(super) fn incident(&self, key: &Key) -> Option<&Incident> {
         self.open.get(key).map(|open| &open.incident)
+    }
+
+    pub(super) fn told_at(&self, key: &Key) -> Option<Timestamp> {
+        self.open.get(key).map(|open| open.told_at)
     }
 
     pub(super) fn keys_about(&self, ix: BoxIx) -> Vec<Key> {
@@ -264,6 +275,7 @@ impl Ledger {
         let mut open = Open {
             incident,
             revision: 0,
+            told_at: now.wall,
         };
         let text = open.incident.summary.clone();
         let change = open.change(EventKind::Opened, true, text, now.wall);
@@ -293,7 +305,10 @@ impl Ledger {
 
 impl Open {
     fn change(&mut self, event: EventKind, notify: bool, text: String, at: Timestamp) -> Change {
-        self.revision += u32::from(notify);
+        if notify {
+            self.revision += 1;
+            self.told_at = at;
+        }
         Change {
             event,
             notify,

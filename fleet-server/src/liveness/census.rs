@@ -72,8 +72,19 @@ pub struct Count {
 #[derive(Debug, Clone)]
 pub struct Census {
     labels: Vec<String>,
-    groups: Vec<(Group, [Count; 2])>,
+    groups: Vec<Slot>,
     by_group: HashMap<Group, GroupIx>,
+    /// Places of groups that nobody is in any more: boxes declare labels themselves, and may do so anew each second.
+    free: Vec<GroupIx>,
+}
+
+/// A group's place.
+#[derive(Debug, Clone)]
+struct Slot {
+    group: Group,
+    counts: [Count; 2],
+    /// Boxes in it, and storms over it.
+    held: u32,
 }
 
 impl Census {
@@ -81,21 +92,33 @@ impl Census {
     pub fn new(labels: &[String]) -> Self {
         Self {
             labels: labels.iter().take(GROUP_LABELS).cloned().collect(),
-            groups: vec![(Group::Fleet, Default::default())],
+            groups: vec![Slot {
+                group: Group::Fleet,
+                counts: Default::default(),
+                held: 1,
+            }],
             by_group: HashMap::from([(Group::Fleet, GroupIx::FLEET)]),
+            free: Vec::new(),
         }
     }
 
-    /// The groups of a box with these labels.
+    /// The groups of a box with these labels, held until [`leave`](Self::leave).
     pub fn memberships(&mut self, labels: &Labels) -> Memberships {
         let mut of = [GroupIx::NONE; GROUP_LABELS];
         for (slot, name) in of.iter_mut().zip(self.labels.clone()) {
             if let Some(value) = labels.get(&name) {
                 let value = value.to_owned();
-                *slot = self.intern(Group::Label { name, value });
+                *slot = self.hold(Group::Label { name, value });
             }
         }
         Memberships(of)
+    }
+
+    /// A box is in these groups no longer.
+    pub fn leave(&mut self, of: Memberships) {
+        for group in of.iter().filter(|group| *group != GroupIx::FLEET) {
+            self.release(group);
+        }
     }
 
     /// A box counts differently now, or beats at another pace.
@@ -104,7 +127,7 @@ impl Census {
             return;
         }
         for group in of.iter() {
-            let counts = &mut self.groups[group.0 as usize].1;
+            let counts = &mut self.groups[group.0 as usize].counts;
             let old = &mut counts[pace(before.1)];
             old.expected -= u32::from(before.0 != Counts::Not);
             old.overdue -= u32::from(before.0 == Counts::Overdue);
@@ -116,13 +139,13 @@ impl Census {
 
     /// The count to judge `group` by: its quick boxes, or its slow ones where fewer than `floor` are quick.
     pub fn count(&self, group: GroupIx, floor: u32) -> Count {
-        let [quick, slow] = self.groups[group.0 as usize].1;
+        let [quick, slow] = self.groups[group.0 as usize].counts;
         if quick.expected >= floor { quick } else { slow }
     }
 
     /// All boxes of `group`, quick and slow.
     pub fn all(&self, group: GroupIx) -> Count {
-        let [quick, slow] = self.groups[group.0 as usize].1;
+        let [quick, slow] = self.groups[group.0 as usize].counts;
         Count {
             expected: quick.expected + slow.expected,
             overdue: quick.overdue + slow.overdue,
@@ -135,7 +158,7 @@ impl Census {
         self.groups
             .iter()
             .zip(0_u32..)
-            .filter(move |((group, _), _)| match group {
+            .filter(move |(slot, _)| match &slot.group {
                 Group::Fleet => false,
                 Group::Label { name, .. } => Some(name) == first,
             })
@@ -144,17 +167,44 @@ impl Census {
 
     /// What `group` is.
     pub fn group(&self, group: GroupIx) -> &Group {
-        &self.groups[group.0 as usize].0
+        &self.groups[group.0 as usize].group
     }
 
-    /// Where `group` is counted.
-    pub fn intern(&mut self, group: Group) -> GroupIx {
-        let next = GroupIx(self.groups.len() as u32);
-        let ix = *self.by_group.entry(group.clone()).or_insert(next);
-        if ix == next {
-            self.groups.push((group, Default::default()));
+    /// Where `group` is counted, until it is released as often as it was held.
+    pub fn hold(&mut self, group: Group) -> GroupIx {
+        if let Some(&ix) = self.by_group.get(&group) {
+            self.groups[ix.0 as usize].held += 1;
+            return ix;
         }
+        let slot = Slot {
+            group: group.clone(),
+            counts: Default::default(),
+            held: 1,
+        };
+        let ix = if let Some(ix) = self.free.pop() {
+            self.groups[ix.0 as usize] = slot;
+            ix
+        } else {
+            self.groups.push(slot);
+            GroupIx(self.groups.len() as u32 - 1)
+        };
+        self.by_group.insert(group, ix);
         ix
+    }
+
+    /// One that held `group` is gone; nobody left, its place is free.
+    pub fn release(&mut self, group: GroupIx) {
+        let slot = &mut self.groups[group.0 as usize];
+        slot.held = slot.held.saturating_sub(1);
+        if slot.held == 0 {
+            self.by_group.remove(&slot.group);
+            self.free.push(group);
+        }
+    }
+
+    /// Groups that somebody holds, the fleet among them.
+    pub fn groups(&self) -> usize {
+        self.by_group.len()
     }
 }
 

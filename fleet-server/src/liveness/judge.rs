@@ -55,7 +55,7 @@ impl Judge {
 
     /// A storm goes on from before the start.
     pub fn restore_storm(&mut self, storm: OpenStorm, now: Mono) {
-        let group = self.tracker.census.intern(storm.group);
+        let group = self.tracker.census.hold(storm.group);
         self.storms.restore(group, storm.members, storm.peak, now);
     }
 

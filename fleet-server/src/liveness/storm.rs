@@ -122,6 +122,8 @@ impl Storms {
 
     fn begin(&mut self, tracker: &mut Tracker, group: GroupIx, now: Moment) {
         let members = tracker.suspects_of(group);
+        let of = tracker.census.group(group).clone();
+        let group = tracker.census.hold(of);
         let expected = tracker.census.all(group).expected;
         tracker.events.push(Event::StormOpened {
             group: tracker.census.group(group).clone(),
@@ -159,6 +161,7 @@ impl Storms {
                     at: now,
                 };
                 tracker.events.push(event);
+                tracker.census.release(storm.group);
             } else if storm.changed && now.mono.since(storm.told) >= CHANGES_EVERY {
                 let event = storm.change(group(), now);
                 tracker.events.push(event);

@@ -102,6 +102,7 @@ impl Tracker {
             if let Some(cell) = self.cell_mut(ix) {
                 cell.groups = groups;
             }
+            self.census.leave(old);
             return;
         }
         if self.cells.len() <= ix.at() {
@@ -149,8 +150,8 @@ impl Tracker {
     /// Nothing is expected of the box any more.
     pub fn remove(&mut self, ix: BoxIx) {
         self.recount(ix, Counts::Not);
-        if let Some(slot) = self.cells.get_mut(ix.at()) {
-            *slot = None;
+        if let Some(cell) = self.cells.get_mut(ix.at()).and_then(Option::take) {
+            self.census.leave(cell.groups);
             self.due[ix.at()] = Mono::NEVER;
         }
         self.duplicates.retain(|duplicate| *duplicate != ix);

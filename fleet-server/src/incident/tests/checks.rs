@@ -165,3 +165,19 @@ fn held_back_is_noted_once_and_giving_up_pages() {
     let ended: Vec<Kind> = end.iter().map(|change| change.incident.kind).collect();
     assert_eq!(ended, [Kind::Gateway, Kind::RemedyGaveUp]);
 }
+
+#[test]
+fn a_clock_that_is_set_back_hides_no_remedy() {
+    let mut ledger = ledger();
+    let failing = || vec![row("gateway", Status::Failing, KnownWhy::LoopHung)];
+    let in_a_year = remedy(365 * 86_400, Outcome::Restarted, KnownWhy::FailingInARow);
+    hear(&mut ledger, 0, &report(1, failing(), vec![in_a_year.clone()]));
+    let gave_up = remedy(340, Outcome::GaveUp, KnownWhy::RestartsUsedUp);
+    let paged = hear(&mut ledger, 1, &report(2, failing(), vec![in_a_year, gave_up]));
+    assert_eq!(
+        told(&paged)[0],
+        (EventKind::Opened, Kind::RemedyGaveUp, Severity::Page, true)
+    );
+    let told_of = paged.iter().filter(|change| change.notify);
+    assert_eq!(told_of.count(), 1, "the restart is not told of again");
+}

@@ -112,6 +112,32 @@ fn a_silent_box_says_that_its_host_answers() {
 }
 
 #[test]
+fn who_joins_a_storm_long_after_it_broke_out_is_news() {
+    let mut ledger = ledger();
+    let group = Group::Fleet;
+    let members = |gone: std::ops::Range<u32>| gone.map(BoxIx).collect::<Vec<_>>();
+    ledger.liveness(&Event::StormOpened {
+        group: group.clone(),
+        members: members(0..3),
+        expected: 5,
+        at: at(6000),
+    });
+    let mut changed = |gone, ms| {
+        let event = Event::StormChanged {
+            group: group.clone(),
+            members: members(gone),
+            at: at(ms),
+        };
+        ledger.liveness(&event)[0].notify
+    };
+    assert!(!changed(0..2, 20_000), "one came back");
+    assert!(!changed(0..3, 30_000), "and went again, in the first minute");
+    assert!(!changed(0..2, 3_600_000), "one came back");
+    assert!(changed(0..3, 7_200_000), "an hour later it went again");
+    assert!(changed(0..4, 7_201_000), "more than ever");
+}
+
+#[test]
 fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
     let mut ledger = ledger();
     let group = Group::Label {

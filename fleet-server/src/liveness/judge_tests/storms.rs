@@ -126,3 +126,20 @@ fn the_census_adds_up_whatever_happens() {
     let all = world.judge.tracker.census.all(GroupIx::FLEET);
     assert_eq!((all.expected, all.overdue), (60, 0));
 }
+
+#[test]
+fn a_box_that_declares_another_site_each_second_leaves_nothing_behind() {
+    let mut world = World::new(&[("fsn1", 3)]);
+    for at in 0..1000 {
+        let labels = labels(&format!("site-{at}"));
+        world.judge.add(BoxIx(0), &labels, None, moment(world.now));
+        world.run(TICK);
+    }
+    assert_eq!(
+        world.judge.tracker.census.groups(),
+        3,
+        "the fleet, fsn1 and the last one"
+    );
+    world.judge.remove(BoxIx(0));
+    assert_eq!(world.judge.tracker.census.groups(), 2);
+}
