@@ -114,8 +114,12 @@ fn scenarios(filter: Option<&str>) -> Result<Tally> {
         ));
     }
     let runner = std::env::current_exe()?.with_file_name("fleet-tests");
-    let mut command = Command::new(&runner);
-    command.args(["--json", "--no-build"]);
+    // It ends with this process, however that ends, and its machines with it.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL"])
+        .arg(&runner)
+        .args(["--json", "--no-build"]);
     if let Some(filter) = filter {
         command.args(["--filter", filter]);
     }
