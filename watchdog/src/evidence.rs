@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::names::UnitName;
+use rustix::fs::OFlags;
 
 use crate::checks::Context;
 use crate::checks::deadline::in_thread;
 use crate::settings::Scope;
-use crate::state_dir::EVIDENCE_DIR;
+use crate::state_dir::{EVIDENCE_DIR, give_to_owner};
 use crate::systemd::ServiceManager;
 
 mod digest;
@@ -21,6 +22,8 @@ mod gather;
 
 /// Each part has this long; first the unit and its journal side by side, then the rest.
 const PART_LIMIT: Duration = Duration::from_secs(3);
+/// `20261121T200000Z`, at the head of a bundle's name.
+const STAMP_BYTES: usize = 16;
 /// Writing them, and clearing old ones away.
 const WRITE_LIMIT: Duration = Duration::from_secs(3);
 
@@ -115,32 +118,57 @@ async fn gather(unit: &UnitName, scope: &Scope, ctx: &Context, manager: &impl Se
     ]
 }
 
-/// Writes the bundle, then clears away all but the newest `keep`.
+/// Clears away old bundles until there is room for one of `keep`, then writes it: a full disk may so get room, and
+/// does not gather halves. Written by root, it belongs to the state directory's owner, who makes the next one.
 fn write(dir: &Path, name: &str, parts: &[Part], keep: usize) -> io::Result<PathBuf> {
+    let state_dir = dir.parent().unwrap_or(dir);
+    make_dir(dir, state_dir)?;
     let bundle = dir.join(name);
-    // Recursive: the directory is made at its first use, and a second bundle of one second replaces the first.
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(&bundle)?;
+    if bundle.symlink_metadata().is_ok() {
+        // A second bundle of one second replaces the first.
+        std::fs::remove_dir_all(&bundle)?;
+    }
+    clear(dir, keep - 1)?;
+    make_dir(&bundle, state_dir)?;
     for part in parts {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(bundle.join(part.name))?;
+        give_to_owner(&file, state_dir)?;
         io::Write::write_all(&mut file, part.text.as_bytes())?;
     }
-    clear(dir, keep)?;
     Ok(bundle)
 }
 
-/// The names sort by time.
+/// A directory of ours, and no link to one of somebody else's: root clears it, too.
+fn make_dir(dir: &Path, state_dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(dir)?;
+    give_to_owner(&opened, state_dir)
+}
+
+/// The names sort by time; what is not named like a bundle is somebody's own.
 fn clear(dir: &Path, keep: usize) -> io::Result<()> {
+    let ours = |name: &std::ffi::OsString| {
+        let name = name.as_encoded_bytes();
+        name.len() > STAMP_BYTES && name[..8].iter().all(u8::is_ascii_digit) && name[STAMP_BYTES] == b'-'
+    };
     let mut names: Vec<_> = std::fs::read_dir(dir)?
         .flatten()
         .map(|entry| entry.file_name())
+        .filter(ours)
         .collect();
     names.sort_unstable();
     for name in names.iter().rev().skip(keep) {

@@ -158,11 +158,15 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 
 fn status(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
     let (dir, now) = (StateDir::new(&settings.state_dir), clock::now().wall);
-    let newest = report::newest(&dir)?;
+    let newest = report::newest(&dir, settings.spare_dir.as_deref())?;
     let paused = match pause::read(&dir, now) {
         Pause::None => None,
         Pause::Until(paused) => Some(paused),
-        Pause::Unreadable(text) => return Err(anyhow!(text)),
+        // It holds remedies back; the report is to be seen all the same.
+        Pause::Unreadable(text) => {
+            eprintln!("{text}");
+            None
+        }
     };
     if json {
         let whole = serde_json::json!({ "report": newest, "paused": paused, "box": settings.name });

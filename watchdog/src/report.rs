@@ -47,10 +47,31 @@ pub fn store(dir: &StateDir, report: &Report) -> Result<(), StateDirError> {
     dir.write(REPORT_FILE, &serde_json::to_vec(report).unwrap_or_default())
 }
 
-/// The newest report; none: no run has kept one yet, or it is not readable as one.
-pub fn newest(dir: &StateDir) -> Result<Option<Report>, StateDirError> {
-    let bytes = dir.read(REPORT_FILE)?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+/// Keeps `report` in `spare`, which the services' units have made: the state directory takes nothing.
+pub fn store_spare(spare: &Path, report: &Report) -> Result<(), StateDirError> {
+    let dir = StateDir::new(spare);
+    if spare.is_dir() {
+        store(&dir, report)
+    } else {
+        Ok(())
+    }
+}
+
+/// The state directory takes reports again: the spare one is no longer the newest.
+pub fn clear_spare(spare: &Path) -> Result<bool, StateDirError> {
+    StateDir::new(spare).remove(REPORT_FILE)
+}
+
+/// The newest report; none: no run has kept one yet, or it is not readable as one. One in `spare` is the newest.
+pub fn newest(dir: &StateDir, spare: Option<&Path>) -> Result<Option<Report>, StateDirError> {
+    let read = |dir: &StateDir| -> Result<Option<Report>, StateDirError> {
+        let bytes = dir.read(REPORT_FILE)?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    };
+    match spare.and_then(|spare| read(&StateDir::new(spare)).ok().flatten()) {
+        Some(report) => Ok(Some(report)),
+        None => read(dir),
+    }
 }
 
 /// The machine, as far as it tells.
@@ -137,6 +158,7 @@ mod tests {
         let around = config::Surroundings {
             hostname: "box".to_owned(),
             state_directory: None,
+            runtime_directory: None,
             credentials_directory: None,
         };
         config::parse(Path::new("w.toml"), b"", &around).unwrap()
@@ -208,14 +230,14 @@ mod tests {
     fn a_report_survives_the_file() {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir::new(temp.path());
-        assert_eq!(newest(&dir).unwrap(), None);
+        assert_eq!(newest(&dir, None).unwrap(), None);
         let report = built(
             Finding::new(CheckName::Disk, Status::Ok, KnownWhy::Fine, "x"),
             &mut State::default(),
         );
         store(&dir, &report).unwrap();
-        assert_eq!(newest(&dir).unwrap(), Some(report));
+        assert_eq!(newest(&dir, None).unwrap(), Some(report));
         dir.write(REPORT_FILE, b"{\"id\":").unwrap();
-        assert_eq!(newest(&dir).unwrap(), None);
+        assert_eq!(newest(&dir, None).unwrap(), None);
     }
 }

@@ -396,7 +396,7 @@ impl<M: ServiceManager> Run<'_, M> {
 
     /// Writes state and report; the error is for the one who must know that the state is on disk.
     async fn keep(&self, report: &Report) -> Result<(), String> {
-        if self.begun.lock.is_none() {
+        if self.options.no_act {
             return Ok(());
         }
         let mut stored = Ok(());
@@ -413,9 +413,24 @@ impl<M: ServiceManager> Run<'_, M> {
 
     /// Keeps the report where the resident part finds it. One that cannot be kept was printed at least.
     async fn keep_report(&self, report: &Report) {
-        let report = report.clone();
-        if let Err(text) = self.disk.ask(move |dir| report::store(dir, &report)).await {
+        let kept = report.clone();
+        let stored = self.disk.ask(move |dir| report::store(dir, &kept)).await;
+        if let Err(text) = &stored {
             tracing::error!("the report could not be kept: {text}");
+        }
+        let Some(spare) = self.settings.spare_dir.clone() else {
+            return;
+        };
+        let (failed, kept) = (stored.is_err(), report.clone());
+        let spared = in_thread(DISK_WAIT, move |_| {
+            if failed {
+                report::store_spare(&spare, &kept)
+            } else {
+                report::clear_spare(&spare).map(drop)
+            }
+        });
+        if let Ok(Err(err)) = spared.await {
+            tracing::error!("the report's second place: {err}");
         }
     }
 

@@ -42,13 +42,56 @@ async fn a_pause_in_the_last_moment_is_obeyed() {
         let decided = |report: Option<Report>| {
             report.is_some_and(|r| r.remedies.last().is_some_and(|r| r.outcome == Outcome::Restarted))
         };
-        while !decided(report::newest(&dir).unwrap()) {
+        while !decided(report::newest(&dir, None).unwrap()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         pause::write(&dir, Duration::from_secs(600), "disk swap", now).unwrap();
     });
     assert_eq!(it.restarts(), 0);
     assert_eq!(remedies(&report).last().unwrap(), "held_back paused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_disk_does_not_take_is_kept_in_memory_for_the_resident_part() {
+    let mut it = a_box(Unit::Healthy);
+    let spare = it.temp.path().join("spare");
+    std::fs::create_dir(&spare).unwrap();
+    it.settings.spare_dir = Some(spare.clone());
+    it.run().await;
+    let block = it
+        .dir()
+        .path()
+        .join(format!(".{REPORT_FILE}.new-{}", std::process::id()));
+    std::fs::create_dir(&block).unwrap();
+    let report = it.run().await;
+    let newest = || report::newest(it.dir(), Some(&spare)).unwrap().unwrap();
+    assert_eq!(
+        newest(),
+        report,
+        "the newest is found although the disk did not take it"
+    );
+    std::fs::remove_dir(&block).unwrap();
+    let report = it.run().await;
+    assert_eq!(newest(), report);
+    assert!(
+        std::fs::read_dir(&spare).unwrap().next().is_none(),
+        "the spare one is gone"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_cannot_even_be_locked_does_not_hide_the_report() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let spare = temp.path().to_owned();
+    let mut it = box_at(temp, &file.join("state"), Unit::Dead);
+    it.settings.spare_dir = Some(spare.clone());
+    let report = it.run().await;
+    assert_eq!(
+        report::newest(&StateDir::new(&spare), None).unwrap().unwrap(),
+        report
+    );
 }
 
 /// No gateway; the backup is missing, and a unit is to be restarted for it.

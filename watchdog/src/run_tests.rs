@@ -113,7 +113,7 @@ impl ServiceManager for Manager {
 struct Box1 {
     settings: Settings,
     played: Arc<Played>,
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
 }
 
 fn a_box(unit: Unit) -> Box1 {
@@ -132,6 +132,7 @@ fn box_with(temp: tempfile::TempDir, state_dir: &Path, unit: Unit, tables: &str)
     let around = Surroundings {
         hostname: "b".to_owned(),
         state_directory: None,
+        runtime_directory: None,
         credentials_directory: None,
     };
     let settings = config::parse(Path::new("w.toml"), text.as_bytes(), &around).unwrap();
@@ -145,7 +146,7 @@ fn box_with(temp: tempfile::TempDir, state_dir: &Path, unit: Unit, tables: &str)
     Box1 {
         settings,
         played: Arc::new(played),
-        _temp: temp,
+        temp,
     }
 }
 
@@ -226,7 +227,7 @@ async fn the_third_failing_run_restarts_and_says_so_before_and_after() {
     assert!(done.evidence.is_some());
     report.validate("report").unwrap();
     assert_eq!(
-        report::newest(it.dir()).unwrap().unwrap(),
+        report::newest(it.dir(), None).unwrap().unwrap(),
         report,
         "what is kept is what was printed"
     );

@@ -18,6 +18,9 @@ pub struct Settings {
     pub labels: Labels,
     /// Where state, reports and evidence are kept; default `$STATE_DIRECTORY` or `/var/lib/fleet-watchdog`.
     pub state_dir: PathBuf,
+    /// In memory: where the report is kept while the state directory takes nothing (a full disk, a read-only one: what
+    /// the server must hear of). `$RUNTIME_DIRECTORY`, or what the units make of it beside the default state directory.
+    pub spare_dir: Option<PathBuf>,
     /// Where heartbeats go; none: checks only.
     pub server: Option<ServerSettings>,
     /// The resident part.

@@ -119,7 +119,7 @@ pub fn load(dir: &StateDir, now: Timestamp) -> Loaded {
             }
             Err(why) => why,
         },
-        Err(err @ StateDirError::TooLong(_)) => err.to_string(),
+        Err(err @ (StateDirError::TooLong(_) | StateDirError::NotPlain(_))) => err.to_string(),
         Err(err) => return fresh(Some(err)),
     };
     match dir.set_aside(STATE_FILE, now) {

@@ -9,7 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 /// What `fleet-watchdog check` keeps from run to run.
 pub const STATE_FILE: &str = "state.json";
@@ -61,6 +62,9 @@ pub enum StateDirError {
     /// Over [`FILE_BYTES`].
     #[error("{0} is over {FILE_BYTES} bytes long, which none of ours is")]
     TooLong(PathBuf),
+    /// A link, a pipe, a directory: none of ours is.
+    #[error("{0} is no ordinary file, which all of ours are; remove it")]
+    NotPlain(PathBuf),
     /// Anything else.
     #[error("cannot {verb} {path}: {source}")]
     Io {
@@ -76,6 +80,13 @@ pub enum StateDirError {
 impl StateDirError {
     fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
+        if source
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<NotPlain>())
+            .is_some()
+        {
+            return Self::NotPlain(path);
+        }
         match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
                 if source.raw_os_error() == Some(13) =>
@@ -85,6 +96,38 @@ impl StateDirError {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { verb, path },
             _ => Self::Io { verb, path, source },
         }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is no ordinary file")]
+struct NotPlain;
+
+/// Opens a file of ours to read. A link is not followed and a pipe not waited for: the directory is the service's, and
+/// root reads in it too.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    plain(OpenOptions::new().read(true), path)
+}
+
+fn plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(|err| {
+            let no_file = [Errno::LOOP, Errno::NXIO, Errno::ISDIR].map(Errno::raw_os_error);
+            if err.raw_os_error().is_some_and(|code| no_file.contains(&code)) {
+                io::Error::other(NotPlain)
+            } else {
+                err
+            }
+        })?;
+    let meta = file.metadata()?;
+    // A second name could be that of a file of somebody else's.
+    if meta.is_file() && meta.nlink() <= 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::other(NotPlain))
     }
 }
 
@@ -109,7 +152,7 @@ impl StateDir {
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateDirError> {
         let path = self.path.join(name);
         let error = |source| StateDirError::new("read", &path, source);
-        let file = match File::open(&path) {
+        let file = match open_plain(&path) {
             Ok(file) => file,
             Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
             Err(err) => return Err(error(err)),
@@ -172,17 +215,12 @@ impl StateDir {
         let path = self.path.join(LOCK_FILE);
         let error = |source| StateDirError::new("lock", &path, source);
         let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&path)
-            .map_err(error)?;
+        options.write(true).create(true).truncate(false).mode(MODE);
+        let file = plain(&mut options, &path).map_err(error)?;
         give_to_owner(&file, &self.path).map_err(error)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(err) => Err(error(err.into())),
         }
     }
@@ -222,13 +260,13 @@ fn aside_name(name: &str, now: Timestamp) -> String {
 }
 
 fn write_synced(path: &Path, bytes: &[u8], dir: &Path) -> io::Result<()> {
+    // What a crash left under this name; and never through a link that somebody put there.
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
+        Ok(()) | Err(_) => {}
+    }
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(MODE)
-        .open(path)?;
+    let mut file = options.write(true).create_new(true).mode(MODE).open(path)?;
     // The umask may have taken away what the group needs.
     file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
     give_to_owner(&file, dir)?;
@@ -237,7 +275,7 @@ fn write_synced(path: &Path, bytes: &[u8], dir: &Path) -> io::Result<()> {
 }
 
 /// As root, hands `file` to the owner of `dir`.
-fn give_to_owner(file: &File, dir: &Path) -> io::Result<()> {
+pub(crate) fn give_to_owner(file: &File, dir: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -331,6 +369,31 @@ mod tests {
         let mut left = dir.names("");
         left.sort();
         assert_eq!(left, [living.as_str(), STATE_FILE]);
+    }
+
+    #[test]
+    fn what_is_no_ordinary_file_is_neither_waited_for_nor_followed() {
+        let (temp, dir) = dir();
+        dir.write(STATE_FILE, b"x").unwrap();
+        let theirs = temp.path().join("theirs");
+        std::fs::write(&theirs, b"precious").unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path(PAUSE_FILE), fifo, 0o600.into(), 0).unwrap();
+        std::os::unix::fs::symlink(&theirs, path(REPORT_FILE)).unwrap();
+        std::os::unix::fs::symlink(&theirs, path(LOCK_FILE)).unwrap();
+        std::fs::create_dir(path(STOPS_FILE)).unwrap();
+        for name in [PAUSE_FILE, REPORT_FILE, STOPS_FILE] {
+            let err = dir.read(name).unwrap_err();
+            assert!(matches!(err, StateDirError::NotPlain(_)), "{err}");
+        }
+        assert!(matches!(dir.try_lock().unwrap_err(), StateDirError::NotPlain(_)));
+        // A link in the place of the file that is about to be written, as an attacker would put it there.
+        let fresh = path(&format!(".{REPORT_FILE}.new-{}", std::process::id()));
+        std::os::unix::fs::symlink(&theirs, &fresh).unwrap();
+        dir.write(REPORT_FILE, b"ours").unwrap();
+        assert_eq!(dir.read(REPORT_FILE).unwrap().unwrap(), b"ours");
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"precious");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! A disk that hangs must not hold back a beat: only a `stat` (of what the kernel has at hand) is done in the loop,
 //! reading and writing go to a thread, one at a time, and whatever does not come back is simply missing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use protocol::report::Report;
 use tokio::sync::mpsc;
 
 use super::units::OperatorStop;
-use crate::state_dir::{PAUSE_FILE, REPORT_FILE, STOPS_FILE, StateDir, StateDirError};
+use crate::state_dir::{PAUSE_FILE, REPORT_FILE, STOPS_FILE, StateDir, StateDirError, open_plain};
 
 /// Bytes of `pause.json` and `stops.json` that are read.
 const SMALL_BYTES: u64 = 16 * 1024;
@@ -61,6 +61,8 @@ pub enum FileError {
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
+    /// Read instead of `path` while it is there.
+    spare: Option<PathBuf>,
     stamp: Option<Stamp>,
     reading: bool,
 }
@@ -80,15 +82,20 @@ pub struct Files {
 }
 
 impl Files {
-    /// In `state_dir`; what threads read comes through `bring`, which has room for three.
-    pub fn new(state_dir: &Path, bring: mpsc::Sender<Brought>) -> Self {
+    /// In `state_dir` (a report in `spare_dir` is a newer one, which the state directory did not take); what threads
+    /// read comes through `bring`, which has room for three.
+    pub fn new(state_dir: &Path, spare_dir: Option<&Path>, bring: mpsc::Sender<Brought>) -> Self {
         let watched = |name| Watched {
             path: state_dir.join(name),
+            spare: None,
             stamp: None,
             reading: false,
         };
         Self {
-            report: watched(REPORT_FILE),
+            report: Watched {
+                spare: spare_dir.map(|dir| dir.join(REPORT_FILE)),
+                ..watched(REPORT_FILE)
+            },
             pause: watched(PAUSE_FILE),
             dir: StateDir::new(state_dir),
             unwritten: None,
@@ -148,14 +155,19 @@ impl Watched {
         if self.reading {
             return;
         }
-        let stamp = fs::metadata(&self.path).ok();
-        let stamp = stamp.map(|m| Stamp(m.ino(), m.mtime(), m.mtime_nsec(), m.len()));
+        let spare = self.spare.as_ref();
+        let spare = spare.and_then(|path| Some((path, fs::metadata(path).ok()?)));
+        let (path, found) = match spare {
+            Some((path, found)) => (path, Some(found)),
+            None => (&self.path, fs::metadata(&self.path).ok()),
+        };
+        let stamp = found.map(|m| Stamp(m.ino(), m.mtime(), m.mtime_nsec(), m.len()));
         if stamp == self.stamp {
             return;
         }
         self.stamp = stamp;
         self.reading = true;
-        let (path, bring) = (self.path.clone(), bring.clone());
+        let (path, bring) = (path.clone(), bring.clone());
         tokio::task::spawn_blocking(move || {
             let _ = bring.blocking_send(get(&path));
         });
@@ -171,7 +183,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path, limit: u64) -> Result<Optio
         path: path.to_owned(),
         detail,
     };
-    let file = match File::open(path) {
+    let file = match open_plain(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
@@ -206,7 +218,7 @@ mod tests {
     async fn a_changed_report_is_read_once_and_a_corrupt_one_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (send, mut brought) = mpsc::channel(3);
-        let mut files = Files::new(dir.path(), send);
+        let mut files = Files::new(dir.path(), None, send);
         files.look();
         assert!(brought.try_recv().is_err(), "no file is no news");
 
@@ -247,10 +259,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_spare_report_is_the_newest_and_a_pipe_holds_nobody() {
+        let (dir, spare) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (send, mut brought) = mpsc::channel(3);
+        let mut files = Files::new(dir.path(), Some(spare.path()), send);
+        let path = dir.path().join("report.json");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, 0o600.into(), 0).unwrap();
+        files.look();
+        match bring(&mut files, &mut brought).await {
+            Brought::Report(Err(error)) => assert!(error.to_string().contains("ordinary"), "{error}"),
+            other => panic!("{other:?}"),
+        }
+        let report = crate::beat::body::tests::report();
+        let newest = spare.path().join("report.json");
+        fs::write(&newest, serde_json::to_vec(&report).unwrap()).unwrap();
+        files.look();
+        assert!(
+            matches!(bring(&mut files, &mut brought).await, Brought::Report(Ok(Some(read))) if read == report)
+        );
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"{}").unwrap();
+        fs::remove_file(&newest).unwrap();
+        files.look();
+        let again = bring(&mut files, &mut brought).await;
+        assert!(
+            matches!(again, Brought::Report(Err(_))),
+            "the usual place counts again: {again:?}"
+        );
+    }
+
+    #[tokio::test]
     async fn stops_come_back_as_written_and_the_newest_wins() {
         let dir = tempfile::tempdir().unwrap();
         let (send, mut brought) = mpsc::channel(3);
-        let mut files = Files::new(dir.path(), send);
+        let mut files = Files::new(dir.path(), None, send);
         assert_eq!(read_stops(dir.path()).unwrap(), []);
         let stop = OperatorStop {
             unit: "gateway.service".parse().unwrap(),

@@ -146,6 +146,7 @@ mod tests {
         let around = Surroundings {
             hostname: "box-1".to_owned(),
             state_directory: Some(dir.to_owned()),
+            runtime_directory: None,
             credentials_directory: None,
         };
         parse(Path::new("test.toml"), config.as_bytes(), &around).unwrap()

@@ -159,7 +159,7 @@ impl Resident {
         let resident = Self {
             senders,
             body: Body::new(boot_id, session, settings.run.every),
-            files: Files::new(&settings.state_dir, bring),
+            files: Files::new(&settings.state_dir, settings.spare_dir.as_deref(), bring),
             units: Units::new(names.take(limits::UNITS), boot_id, &stops),
             token: None,
             notifier,

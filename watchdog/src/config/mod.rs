@@ -24,6 +24,9 @@ use section::Section;
 /// Where the file stands unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/fleet-watchdog/config.toml";
 
+const DEFAULT_STATE_DIR: &str = "/var/lib/fleet-watchdog";
+const DEFAULT_SPARE_DIR: &str = "/run/fleet-watchdog";
+
 /// What the settings take from the machine and the environment.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -31,6 +34,8 @@ pub struct Surroundings {
     pub hostname: String,
     /// `$STATE_DIRECTORY`.
     pub state_directory: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`.
+    pub runtime_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`, if it holds a token.
     pub credentials_directory: Option<PathBuf>,
 }
@@ -46,6 +51,7 @@ impl Surroundings {
         Self {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             state_directory: directory("STATE_DIRECTORY"),
+            runtime_directory: directory("RUNTIME_DIRECTORY"),
             credentials_directory: directory("CREDENTIALS_DIRECTORY").filter(|d| d.join("token").exists()),
         }
     }
@@ -69,7 +75,10 @@ pub fn parse(path: &Path, bytes: &[u8], around: &Surroundings) -> Result<Setting
 fn settings(top: &Section<'_>, around: &Surroundings) -> Option<Settings> {
     let state_dir = top.path("state_dir");
     let state_dir = state_dir.or_else(|| around.state_directory.clone());
-    let state_dir = state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/fleet-watchdog"));
+    let state_dir = state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR));
+    let usual = state_dir == Path::new(DEFAULT_STATE_DIR);
+    let spare_dir = around.runtime_directory.clone();
+    let spare_dir = spare_dir.or_else(|| usual.then(|| PathBuf::from(DEFAULT_SPARE_DIR)));
     let run = server::run(top.section("checks"));
     let identity = server::identity(top.section("box"), &around.hostname);
     let server = server::server(top.section("server"), around.credentials_directory.as_deref());
@@ -83,6 +92,7 @@ fn settings(top: &Section<'_>, around: &Surroundings) -> Option<Settings> {
         name,
         labels,
         state_dir,
+        spare_dir,
         server,
         heartbeat,
         run,

@@ -10,6 +10,7 @@ fn around() -> Surroundings {
     Surroundings {
         hostname: "box-17".to_owned(),
         state_directory: None,
+        runtime_directory: None,
         credentials_directory: None,
     }
 }

@@ -3,10 +3,12 @@
 //! Lazily, because checks and remedies need none: a box that is not enrolled yet still mends itself.
 
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::limits;
 use protocol::secret::Secret;
+use rustix::fs::OFlags;
 
 use crate::settings::ServerSettings;
 
@@ -39,7 +41,7 @@ pub fn read_token(server: &ServerSettings) -> Result<Secret, TokenError> {
 }
 
 fn read(path: &Path) -> Result<Secret, TokenError> {
-    let file = std::fs::File::open(path).map_err(|err| match err.kind() {
+    let file = open_text(path).map_err(|err| match err.kind() {
         ErrorKind::NotFound => TokenError::Missing(path.to_owned()),
         ErrorKind::PermissionDenied => TokenError::Denied(path.to_owned()),
         _ => TokenError::Io(path.to_owned(), err),
@@ -63,6 +65,20 @@ fn read(path: &Path) -> Result<Secret, TokenError> {
         return Err(content(path, "holds more than one word"));
     }
     Ok(token)
+}
+
+/// Not a pipe, which would hold the reader for ever. Links are followed: that is how some tools hand out secrets.
+fn open_text(path: &Path) -> std::io::Result<std::fs::File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::other("it is no ordinary file"))
+    }
 }
 
 fn content(path: &Path, what: &'static str) -> TokenError {

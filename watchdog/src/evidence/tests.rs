@@ -154,3 +154,42 @@ proptest! {
         prop_assert!(!digest.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
     }
 }
+
+#[tokio::test]
+async fn what_root_saves_the_service_can_go_on_with_and_a_link_is_not_followed() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let unit = UnitName::new("g.service").unwrap();
+    let manager = FakeManager::with(&unit, UnitFacts::default());
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        chown(dir.path(), Some(4711), Some(4712)).unwrap();
+    }
+    let owner = std::fs::metadata(dir.path()).unwrap().uid();
+    let saved = save(dir.path(), 2, &unit, &Scope::System, &ctx(0), &manager).await;
+    let bundle = saved.dir.unwrap();
+    for path in [
+        dir.path().join("evidence"),
+        bundle.clone(),
+        bundle.join("unit.json"),
+    ] {
+        assert_eq!(path.metadata().unwrap().uid(), owner, "{}", path.display());
+    }
+    std::fs::remove_dir_all(dir.path().join("evidence")).unwrap();
+    let theirs = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::create_dir(theirs.path().join(name)).unwrap();
+    }
+    symlink(theirs.path(), dir.path().join("evidence")).unwrap();
+    let saved = save(dir.path(), 1, &unit, &Scope::System, &ctx(1), &manager).await;
+    assert!(
+        saved.dir.is_none() && saved.digest.contains("not saved"),
+        "{}",
+        saved.digest
+    );
+    assert_eq!(
+        std::fs::read_dir(theirs.path()).unwrap().count(),
+        3,
+        "nothing there was touched"
+    );
+}

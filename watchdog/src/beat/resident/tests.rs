@@ -36,6 +36,7 @@ impl Watchdog {
         let around = Surroundings {
             hostname: "box-1".to_owned(),
             state_directory: Some(dir.path().to_owned()),
+            runtime_directory: None,
             credentials_directory: None,
         };
         let settings = parse(Path::new("test.toml"), config.as_bytes(), &around).unwrap();
