@@ -27,6 +27,10 @@ pub use crate::incident::facts::BoxInfo;
 const REPORTS: usize = 4096;
 /// Boxes with something new to say that wait for the sweep.
 const WORDS: usize = 65_536;
+/// A box's new reports may come in a burst of this many (checks run by hand, one after another) …
+const REPORT_BURST: u32 = 20;
+/// … and otherwise no more often than this: each may page somebody. One that comes too early is asked for again.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// A clock that is off by more than this …
 const CLOCK_OFF_MS: i64 = 60_000;
 /// … in so many beats in a row is off; …
@@ -40,7 +44,8 @@ pub struct Intake {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// What ingest, the sweep and readers share. Each lock is held for microseconds, and no two at once.
+/// What ingest, the sweep and readers share. Each lock is held for microseconds, and no two at once but the
+/// ledger's and then the inbox's.
 #[derive(Debug)]
 pub(crate) struct Shared {
     judge: Mutex<Judge>,
@@ -55,15 +60,14 @@ pub(crate) struct Shared {
 pub(crate) struct Inbox {
     pub(crate) words: Vec<(BoxIx, Word)>,
     pub(crate) reports: Vec<(BoxIx, Arc<Report>, Timestamp)>,
-    pub(crate) members: BTreeMap<BoxIx, Membership>,
+    pub(crate) went: BTreeMap<BoxIx, Went>,
     pub(crate) receivers: BTreeMap<String, Option<String>>,
     pub(crate) witnesses: Vec<WitnessReply>,
 }
 
-/// A box came or went, in this order: a token that is revoked and replaced at once makes it do both.
+/// A box went; it may have come again since: its token was revoked and replaced at once.
 #[derive(Debug, Default)]
-pub(crate) struct Membership {
-    pub(crate) went: bool,
+pub(crate) struct Went {
     pub(crate) came: Option<Info>,
 }
 
@@ -90,6 +94,8 @@ pub(crate) struct Turn {
 struct Desk {
     said: u64,
     report: Option<Uuid>,
+    /// When the next report would be in time, had all come evenly.
+    next_report: Mono,
     skew_ms: Option<i64>,
     off_beats: u8,
     clock_off: bool,
@@ -147,6 +153,7 @@ impl Intake {
             desk.said = said;
         }
         let report = beat.report.filter(|report| Some(report.id) != desk.report);
+        let report = report.filter(|_| desk.takes_report(at));
         let taken = report.and_then(|report| self.hand_over(ix, *report, received));
         desk.report = taken.or(desk.report);
         Ok(Accepted {
@@ -164,8 +171,11 @@ impl Intake {
     pub fn upsert(&self, info: &Info, at: Mono, wall: Timestamp) {
         let now = Moment { mono: at, wall };
         self.shared.judge().add(info.ix, &info.labels, None, now);
-        let mut inbox = self.shared.inbox();
-        inbox.members.entry(info.ix).or_default().came = Some(info.clone());
+        let mut ledger = self.shared.ledger();
+        match self.shared.inbox().went.get_mut(&info.ix) {
+            Some(went) => went.came = Some(info.clone()),
+            None => ledger.add(info.clone(), None),
+        }
     }
 
     /// A box was removed or its last token revoked: nothing is expected of it any more, its incidents end.
@@ -177,11 +187,7 @@ impl Intake {
         if let Some(desk) = lock(&self.shared.desks).get_mut(ix.at()) {
             *desk = Desk::default();
         }
-        let went = Membership {
-            went: true,
-            came: None,
-        };
-        self.shared.inbox().members.insert(ix, went);
+        self.shared.inbox().went.insert(ix, Went::default());
     }
 
     /// A receiver's worker says that it fails (`Some(error)`) or works again (`None`).
@@ -233,6 +239,15 @@ impl Shared {
 }
 
 impl Desk {
+    fn takes_report(&mut self, now: Mono) -> bool {
+        let next = self.next_report.max(now) + REPORT_EVERY;
+        let takes = next.since(now) <= REPORT_EVERY * REPORT_BURST;
+        if takes {
+            self.next_report = next;
+        }
+        takes
+    }
+
     /// What the clock is off by, if it has been off for a while.
     fn clock(&mut self, sent: Timestamp, received: Timestamp) -> Option<i64> {
         let skew = i64::try_from(sent.duration_since(received).as_millis()).unwrap_or(i64::MAX);

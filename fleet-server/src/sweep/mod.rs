@@ -26,7 +26,7 @@ use self::view::View;
 use crate::clock::Clock;
 use crate::incident::change::Change;
 use crate::incident::facts::{BoxInfo, WitnessWord};
-use crate::intake::{Inbox, Intake, WitnessReply};
+use crate::intake::{Intake, WitnessReply};
 use crate::liveness::BoxIx;
 use crate::liveness::event::{Event, What};
 use crate::liveness::self_doubt::TICK;
@@ -156,37 +156,37 @@ impl<K: Keep> Sweep<K> {
     }
 
     fn drain(&mut self, now: Moment) -> Vec<Change> {
-        let Inbox {
-            words,
-            reports,
-            members,
-            receivers,
-            witnesses,
-        } = std::mem::take(&mut *self.intake.shared.inbox());
-        for reply in witnesses {
+        let replies = std::mem::take(&mut self.intake.shared.inbox().witnesses);
+        for reply in replies {
             let mut judge = self.intake.shared.judge();
             judge.witness(reply.ix, reply.asked, now.mono, reply.word.answer);
             drop(judge);
             self.intake.shared.ledger().witness(reply.ix, reply.word);
         }
+        // The ledger first: who comes again finds the going either still in the inbox or already in the books.
         let mut ledger = self.intake.shared.ledger();
+        let inbox = {
+            let mut inbox = self.intake.shared.inbox();
+            let witnesses = std::mem::take(&mut inbox.witnesses);
+            let taken = std::mem::take(&mut *inbox);
+            inbox.witnesses = witnesses;
+            taken
+        };
         let mut changes = Vec::new();
-        for (ix, membership) in members {
-            if membership.went {
-                changes.extend(ledger.remove(ix, now));
-            }
-            if let Some(info) = membership.came {
+        for (ix, went) in inbox.went {
+            changes.extend(ledger.remove(ix, now));
+            if let Some(info) = went.came {
                 ledger.add(info, None);
             }
         }
-        for (ix, word) in words {
+        for (ix, word) in inbox.words {
             changes.extend(ledger.word(ix, word, now));
         }
-        for (ix, report, received) in reports {
+        for (ix, report, received) in inbox.reports {
             self.saves.report(ix);
             changes.extend(ledger.report(ix, &report, received, now));
         }
-        for (name, failing) in receivers {
+        for (name, failing) in inbox.receivers {
             changes.extend(ledger.receiver(&name, failing.as_deref(), now));
         }
         changes
