@@ -103,6 +103,20 @@ impl Checkup {
         Ok(row)
     }
 
+    /// Waits for a beat whose report says so of check `name`.
+    pub fn told(&self, name: &str, why: &str) -> Result<()> {
+        let says = |row: &Value| row["name"] == name && row["why"] == why;
+        let told = |report: &Value| {
+            report["checks"]
+                .as_array()
+                .is_some_and(|rows| rows.iter().any(says))
+        };
+        let what = format!("a beat with the report {name} {why}");
+        self.beats
+            .wait_for(&what, secs(10), |beat| told(&beat.json["report"]))
+            .map(drop)
+    }
+
     /// Fails unless beats have come every second from `since` until now.
     pub fn beats_went_on(&self, since: Instant) -> Result<Duration> {
         let now = clock::now();

@@ -17,6 +17,7 @@ pub const ALL: &[Scenario] = &[
     ),
     Scenario::new("disk::a_mount_that_hangs", &[Need::Root], 12, a_mount_that_hangs),
     Scenario::new("disk::as_shipped", &[Need::Root], 5, as_shipped),
+    Scenario::new("disk::the_watchdogs_own", &[Need::Root], 10, the_watchdogs_own),
 ];
 
 fn full_and_read_only_and_missing(lab: &Lab) -> Result<()> {
@@ -194,4 +195,48 @@ fn as_shipped(lab: &Lab) -> Result<()> {
     checkup
         .expect(&made, "disk", "failing", "bytes_low")?
         .must_say("/home/agent has 0 B left")
+}
+
+/// The disk that the report itself would lie on takes nothing any more: the server hears of it all the same.
+fn the_watchdogs_own(lab: &Lab) -> Result<()> {
+    const STATE: &str = "/var/lib/fleet-watchdog";
+    let checkup = Checkup::start()?;
+    let made = checkup.boot(
+        lab,
+        BoxSpec::new("box-1"),
+        &format!("[disk]\nmounts = [\"{STATE}\"]\n"),
+    )?;
+    made.run_ok(&format!(
+        "systemctl stop fleet-watchdog-beat.service && \
+         mount -t tmpfs -o size=8M,uid=$(id -u fleet-watchdog),gid=$(id -g fleet-watchdog),mode=750 own {STATE} && \
+         systemctl start fleet-watchdog-beat.service"
+    ))?;
+    let began = clock::now();
+    let told = |shell: &str, why: &str| -> Result<()> {
+        made.run_ok(shell)?;
+        made.run_within("systemctl start fleet-watchdog.service", secs(60))?
+            .ok()?;
+        checkup.told("disk", why)
+    };
+    told("true", "fine")?;
+    told(
+        &format!("head -c 16M /dev/zero >{STATE}/filler || true"),
+        "bytes_low",
+    )?;
+    let status = made.run_ok("fleet-watchdog status")?;
+    ensure!(
+        status.contains("bytes_low"),
+        "status shows an older report: {status}"
+    );
+    told(&format!("rm {STATE}/filler"), "fine")?;
+    told(&format!("mount -o remount,ro {STATE}"), "read_only")?;
+    told(&format!("mount -o remount,rw {STATE}"), "fine")?;
+    checkup.beats_went_on(began).map(drop)?;
+    let verified = made.run("systemd-analyze verify --man=no /usr/lib/systemd/system/fleet-watchdog*")?;
+    ensure!(
+        verified.code() == 0 && verified.stderr.trim().is_empty(),
+        "systemd-analyze verify: {}",
+        verified.stderr
+    );
+    Ok(())
 }
