@@ -25,6 +25,11 @@ const NAMES: [&str; 14] = [
     "session_key",
     "auth_key",
 ];
+/// Ends of names whose value is a secret, and such names themselves.
+const ENDS: [&str; 4] = ["_key", "_pass", "_pwd", "_pin"];
+const WHOLE: [&str; 3] = ["pass", "pwd", "passcode"];
+/// Headers whose value is many words: all of the line is the secret.
+const HEADERS: [&str; 2] = ["authorization", "cookie"];
 /// What stands between `Authorization:` and the secret.
 const SCHEMES: [&str; 4] = ["bearer", "basic", "token", "digest"];
 /// How well-known makers begin a secret.
@@ -93,7 +98,12 @@ fn line_into(line: &str, out: &mut String) {
         } else if let Some(gap) = secret_follows(word, after) {
             out.push_str(word);
             out.push_str(&after[..gap]);
-            rest = value_into(&after[gap..], out);
+            let is_header = HEADERS.iter().any(|name| word.to_lowercase().ends_with(name));
+            rest = if is_header {
+                header_into(&after[gap..], out)
+            } else {
+                value_into(&after[gap..], out)
+            };
         } else if let Some(authority) = after.strip_prefix("://") {
             out.push_str(word);
             out.push_str("://");
@@ -112,12 +122,16 @@ fn is_word(c: char) -> bool {
 /// After a telling name: how many bytes stand between it and its value.
 fn secret_follows(name: &str, after: &str) -> Option<usize> {
     let plain = name.to_lowercase().replace(['-', '.'], "_");
-    if !NAMES.iter().any(|n| plain.contains(n)) {
+    let telling = NAMES.iter().any(|n| plain.contains(n))
+        || ENDS.iter().any(|end| plain.ends_with(end))
+        || WHOLE.contains(&plain.trim_start_matches('_'));
+    if !telling {
         return None;
     }
-    let quote = usize::from(after.starts_with(['"', '\'']));
+    let quote = quote(after).len();
     let blank = after[quote..].len() - after[quote..].trim_start_matches(' ').len();
     match after[quote + blank..].chars().next() {
+        Some('=') if after[quote + blank..].starts_with("=>") => Some(quote + blank + 2),
         Some('=' | ':') => Some(quote + blank + 1),
         // `--password x`, as on a command line.
         Some(_) if name.starts_with("--") && blank > 0 => Some(0),
@@ -125,22 +139,60 @@ fn secret_follows(name: &str, after: &str) -> Option<usize> {
     }
 }
 
+/// The quote at the head of `text`, also one of a text within a text (`\"`); empty: there is none.
+fn quote(text: &str) -> &str {
+    let found = ["\"", "'", "\\\"", "\\'"]
+        .into_iter()
+        .find(|quote| text.starts_with(quote));
+    &text[..found.map_or(0, str::len)]
+}
+
+/// Where the quoted text that `text` goes on with ends: behind its closing `quote`, else at the line's end.
+fn closed(text: &str, quote: &str) -> usize {
+    let escaped = |at: usize| quote.len() == 1 && text[..at].ends_with('\\') && !text[..at].ends_with("\\\\");
+    text.match_indices(quote)
+        .find(|&(at, _)| !escaped(at))
+        .map_or(text.trim_end_matches('\n').len(), |(at, _)| at + quote.len())
+}
+
+/// The same for a header: after the scheme, everything to the closing quote or the line's end.
+fn header_into<'a>(rest: &'a str, out: &mut String) -> &'a str {
+    let value = rest.trim_start_matches(' ');
+    if !quote(value).is_empty() {
+        return value_into(rest, out);
+    }
+    out.push_str(&rest[..rest.len() - value.len()]);
+    let scheme = value
+        .find(' ')
+        .filter(|&end| SCHEMES.contains(&value[..end].to_lowercase().as_str()));
+    let kept = scheme.map_or(0, |end| end + 1);
+    let end = value.find(['"', '\'', '\n']).unwrap_or(value.len());
+    if end <= kept {
+        return value;
+    }
+    out.push_str(&value[..kept]);
+    out.push_str(REDACTED);
+    &value[end..]
+}
+
 /// Writes what stands for the value at the head of `rest`; gives what comes after it.
 fn value_into<'a>(rest: &'a str, out: &mut String) -> &'a str {
     let value = rest.trim_start_matches(' ');
     out.push_str(&rest[..rest.len() - value.len()]);
-    if let Some(quote) = value.chars().next().filter(|c| "\"'".contains(*c)) {
-        let end = value[1..]
-            .find(quote)
-            .map_or(value.trim_end_matches('\n').len(), |n| n + 2);
-        out.push(quote);
+    let quote = quote(value);
+    if !quote.is_empty() {
+        let inside = &value[quote.len()..];
+        let end = closed(inside, quote);
+        out.push_str(quote);
         out.push_str(REDACTED);
-        out.push(quote);
-        return &value[end..];
+        out.push_str(quote);
+        return &inside[end..];
     }
+    // Punctuation may be the password's own; only what begins something new ends it.
     let end = value
-        .find(|c: char| c.is_whitespace() || ",;&)}]\"'".contains(c))
+        .find(|c: char| c.is_whitespace() || c == '&')
         .unwrap_or(value.len());
+    let end = value[..end].find(",\"").unwrap_or(end);
     if end == 0 {
         return value;
     }
@@ -204,6 +256,27 @@ mod tests {
                 "Authorization: Bearer [redacted]",
             ),
             ("sent Bearer abc", "sent Bearer [redacted]"),
+            ("Cookie: sid=abc; csrf=def\nnext", "Cookie: [redacted]\nnext"),
+            (
+                "curl -H 'Authorization: Digest u=\u{e9}, r=x' http://h/",
+                "curl -H 'Authorization: Digest [redacted]' http://h/",
+            ),
+            (
+                r#"body {\"token\":\"abc\",\"n\":1}"#,
+                r#"body {\"token\":\"[redacted]\",\"n\":1}"#,
+            ),
+            (
+                r#"{"password": "a\"b c", "n": 1}"#,
+                r#"{"password": "[redacted]", "n": 1}"#,
+            ),
+            (r#"Config { token: Some("abc") }"#, "Config { token: [redacted] }"),
+            ("DB_PASS=a,b;c) next", "DB_PASS=[redacted] next"),
+            ("OPENAI_KEY=abc", "OPENAI_KEY=[redacted]"),
+            (r#":api_key => "abc""#, r#":api_key => "[redacted]""#),
+            (
+                r#"{"max_tokens":4096,"model":"x"}"#,
+                r#"{"max_tokens":[redacted],"model":"x"}"#,
+            ),
             ("run --password hunter2 now", "run --password [redacted] now"),
             (
                 "get https://u:p@host/x?token=1&n=2",
@@ -229,6 +302,7 @@ mod tests {
     fn what_is_needed_stays() {
         for text in [
             "Fatal: wrong password or no key found",
+            "3 tests passed: 2 bypassed=1; compass: north, keyboard=us",
             "hermes-gateway-planned-restart-12345.service: Main process exited, code=exited, status=1/FAILURE",
             "boot 9c1ba3c1-0ffb-4ca0-ad6a-6a1e8d9c5d7e at 2026-11-21T20:00:00.123456Z",
             "https://example.net/a/b?x=1, /var/lib/fleet-watchdog/state.json: permission denied (os error 13)",
@@ -241,7 +315,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_named_secret_never_survives(secret in "[A-Za-z0-9/+!]{6,40}", name in "(DB_)?(password|API_KEY|access-token)", sep in "=|: |:") {
+        fn a_named_secret_never_survives(secret in "[A-Za-z0-9/+!,;)}@#%^*(\\]]{6,40}", name in "(DB_)?(password|API_KEY|access-token)", sep in "=|: |:") {
             let text = redact(&format!("x {name}{sep}{secret} y"));
             prop_assert!(!text.contains(&secret), "{text}");
         }
