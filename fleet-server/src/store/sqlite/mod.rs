@@ -9,6 +9,7 @@ mod incidents;
 mod memory;
 mod open;
 mod outbox;
+mod reserve;
 mod retain;
 mod rows;
 mod schema;
@@ -22,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::incident::{Ack, Incident, TimelineEntry};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use self::reserve::Reserve;
 use self::rows::classify;
 use super::{
     BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, Loaded, NewBox, OperatorRecord, Pending, Store,
@@ -45,6 +47,7 @@ const RETAIN_EVERY: SignedDuration = SignedDuration::from_secs(600);
 pub struct SqliteStore {
     db: Connection,
     path: PathBuf,
+    reserve: Reserve,
     /// Read once while opening, given out by the first [`Store::load`].
     loaded: Option<Loaded>,
     /// The directory changed since the second copy was written.
@@ -56,8 +59,24 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// One transaction. `sync`: it is on the disk when this returns.
+    /// One transaction. `sync`: it is on the disk when this returns; if there is no room, the next attempt has some.
     fn write<T>(
+        &mut self,
+        doing: &'static str,
+        sync: bool,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let done = self.transact(doing, sync, work);
+        if sync && matches!(done, Err(StoreError::Full { .. })) && self.reserve.give_up() {
+            tracing::error!(
+                "the disk of {} is full; its reserve is given up so that notifications go out; make room now",
+                self.path.display()
+            );
+        }
+        done
+    }
+
+    fn transact<T>(
         &mut self,
         doing: &'static str,
         sync: bool,
@@ -258,6 +277,13 @@ impl Store for SqliteStore {
         let copy = self.read("copying boxes and tokens", |db| snapshot::take(db, now))?;
         snapshot::save(&self.path.with_file_name(SNAPSHOT_FILE), &copy)?;
         self.stale = false;
+        if !last {
+            self.reserve.keep().map_err(|source| StoreError::Io {
+                path: self.path.with_file_name(reserve::FILE),
+                doing: "cannot be made",
+                source,
+            })?;
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::reserve::Reserve;
 use super::rows::classify;
 use super::snapshot::Snapshot;
 use super::{FILE, Failure, SNAPSHOT_FILE, SqliteStore, boxes, incidents, memory, schema, snapshot};
@@ -55,6 +56,7 @@ impl SqliteStore {
         Ok(Self {
             db,
             path,
+            reserve: Reserve::new(data_dir),
             loaded: Some(loaded),
             stale: true,
             copied_at: None,

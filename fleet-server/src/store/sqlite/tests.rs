@@ -678,3 +678,29 @@ fn a_wall_clock_that_is_set_back_delays_no_notification() {
         "an hour earlier"
     );
 }
+
+#[test]
+fn a_full_disk_takes_the_reserve_and_the_next_attempt_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let reserve = dir.path().join(super::reserve::FILE);
+    let mut store = open(dir.path());
+    store.tidy(at(0), false).unwrap();
+    assert!(
+        reserve.exists(),
+        "this machine has no 32 MiB free under its temporary directory"
+    );
+    let pages: i64 = store
+        .db
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    store.db.pragma_update(None, "max_page_count", pages).unwrap();
+    let mut big = change(1, 1, None);
+    big.incident.summary = "x".repeat(100_000);
+    let full = store.commit(&[big.clone()], &[row("hook", 1, 1)]).unwrap_err();
+    assert!(matches!(full, StoreError::Full { .. }), "{full}");
+    assert!(!reserve.exists(), "its room is free now");
+    store.db.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+    store.commit(&[big], &[row("hook", 1, 1)]).unwrap();
+    store.tidy(at(120), false).unwrap();
+    assert!(reserve.exists(), "it comes again when there is room");
+}
