@@ -15,6 +15,8 @@ pub struct Scenario {
     pub needs: &'static [Need],
     /// Seconds it takes when alone on an idle machine; long ones start first, and thrice this plus a minute is its end.
     pub rough_secs: u32,
+    /// How many boxes it has at once; the machine carries a limited number.
+    pub boxes: usize,
     /// It measures CPU or memory: nothing else runs beside it.
     pub alone: bool,
     /// The scenario itself.
@@ -22,7 +24,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// One that may run beside others.
+    /// One that may run beside others, with one box.
     pub const fn new(
         name: &'static str,
         needs: &'static [Need],
@@ -33,9 +35,17 @@ impl Scenario {
             name,
             needs,
             rough_secs,
+            boxes: 1,
             alone: false,
             run,
         }
+    }
+
+    /// The same, with so many boxes at once instead of one.
+    #[must_use]
+    pub const fn boxes(mut self, boxes: usize) -> Self {
+        self.boxes = boxes;
+        self
     }
 
     /// The same, with nothing else beside it.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -42,17 +42,62 @@ pub fn run(
 }
 
 fn drain(scenarios: Vec<Scenario>, environment: &[(String, String)], jobs: usize, report: &Report) {
-    let queue = Mutex::new(VecDeque::from(scenarios));
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let queue = Queue::new(scenarios);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(scenario) = next() {
+                while let Some(scenario) = queue.take() {
                     one(&scenario, environment, report);
+                    queue.give_back(&scenario);
                 }
             });
         }
     });
+}
+
+/// Scenarios that wait, and the room for their boxes.
+struct Queue {
+    state: Mutex<(VecDeque<Scenario>, usize)>,
+    room: Condvar,
+}
+
+impl Queue {
+    fn new(scenarios: Vec<Scenario>) -> Self {
+        // One that wants more than there is at all runs when nothing else does.
+        let room = room_for_boxes().max(scenarios.iter().map(|scenario| scenario.boxes).max().unwrap_or(1));
+        Self {
+            state: Mutex::new((scenarios.into(), room)),
+            room: Condvar::new(),
+        }
+    }
+
+    /// The next, once there is room for it (nothing overtakes, or one with many boxes would come last); none when none is left.
+    fn take(&self) -> Option<Scenario> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.0.front()?.boxes > state.1 {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let scenario = state.0.pop_front()?;
+        state.1 -= scenario.boxes;
+        Some(scenario)
+    }
+
+    fn give_back(&self, scenario: &Scenario) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 += scenario.boxes;
+        self.room.notify_all();
+    }
+}
+
+/// How many boxes the kernel's inotify instances allow: a booted one takes seven of its user's (systemd 5, D-Bus,
+/// logind), what runs in it up to three more, and the machine's own services need some.
+fn room_for_boxes() -> usize {
+    const EACH: usize = 10;
+    const OWN: usize = 28;
+    let instances = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok();
+    let instances = instances
+        .and_then(|text| text.trim().parse::<usize>().ok())
+        .unwrap_or(128);
+    (instances.saturating_sub(OWN) / EACH).max(1)
 }
 
 fn one(scenario: &Scenario, environment: &[(String, String)], report: &Report) {

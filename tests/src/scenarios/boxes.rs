@@ -35,7 +35,8 @@ pub const ALL: &[Scenario] = &[
         &[Need::Root],
         6,
         several_and_a_clone,
-    ),
+    )
+    .boxes(4),
 ];
 
 const GATEWAY: &str = "[Service]\nExecStart=/usr/bin/python3 -m http.server 8080\nRestart=on-failure\n";

@@ -12,8 +12,8 @@ use crate::scenario::{Need, Scenario};
 
 /// This topic's scenarios.
 pub const ALL: &[Scenario] = &[
-    Scenario::new("dark::power_cut_20_times", &[Need::Root], 75, power_cuts),
-    Scenario::new("dark::silent_partition_20_times", &[Need::Root], 75, partitions),
+    Scenario::new("dark::power_cut_20_times", &[Need::Root], 75, power_cuts).boxes(4),
+    Scenario::new("dark::silent_partition_20_times", &[Need::Root], 75, partitions).boxes(4),
     Scenario::new("dark::killed_beat_is_silent", &[Need::Root], 20, killed_beat),
     Scenario::new("dark::frozen_machine", &[Need::Root], 20, frozen_machine),
 ];
