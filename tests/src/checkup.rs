@@ -117,6 +117,19 @@ impl Checkup {
             .map(drop)
     }
 
+    /// Waits for a beat that calls `unit` so, and tells how long that took from `since`.
+    pub fn called(&self, unit: &str, active: &str, since: Instant) -> Result<Duration> {
+        let says = |row: &Value| row["name"] == unit && row["active"] == active;
+        let what = format!("a beat that calls {unit} {active}");
+        let beat = self.beats.wait_for(&what, secs(20), |beat| {
+            beat.at >= since
+                && beat.json["units"]
+                    .as_array()
+                    .is_some_and(|rows| rows.iter().any(says))
+        })?;
+        Ok(beat.at.duration_since(since))
+    }
+
     /// Fails unless beats have come every second from `since` until now.
     pub fn beats_went_on(&self, since: Instant) -> Result<Duration> {
         let now = clock::now();

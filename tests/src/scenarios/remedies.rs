@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::checkup::Checkup;
 use crate::clock::{self, secs};
 use crate::lab::{BoxSpec, Lab, TestBox, WatchdogSetup};
 use crate::scenario::{Need, Scenario};
@@ -20,6 +21,13 @@ pub const ALL: &[Scenario] = &[
     ),
     Scenario::new("remedies::left_alone", &[Need::Root], 60, left_alone),
     Scenario::new("remedies::nowhere_to_count", &[Need::Root], 50, nowhere_to_count),
+    Scenario::new("remedies::told_at_once", &[Need::Root], 40, told_at_once),
+    Scenario::new(
+        "remedies::killed_in_the_middle",
+        &[Need::Root],
+        50,
+        killed_in_the_middle,
+    ),
 ];
 
 const UNIT: &str = "hermes-gateway.service";
@@ -257,4 +265,77 @@ fn nowhere_to_count(lab: &Lab) -> Result<()> {
         .stdout;
     ensure!(text.contains("set aside as state.json.corrupt-"), "{text}");
     made.shutdown()
+}
+
+/// The run is killed while its restart is under way: the next ones know of it, and do not restart once more.
+fn killed_in_the_middle(lab: &Lab) -> Result<()> {
+    let made = a_box(
+        lab,
+        "probe = { http = \"http://127.0.0.1:8642/\", timeout = \"1s\" }",
+    )?;
+    // Deaf to SIGTERM, and after `/run/hang` was made, without a sign of life once.
+    let stubborn = GATEWAY.replace(
+        "ExecStart=/usr/bin/python3 -m http.server 8642",
+        "TimeoutStopSec=10\nExecStart=/bin/sh -c 'trap \"\" TERM; if rm /run/hang 2>/dev/null; then while :; do sleep 1; done; fi; \
+         exec /usr/bin/python3 -m http.server 8642'",
+    );
+    made.write_file(&format!("/etc/systemd/system/{UNIT}"), 0o644, "root", &stubborn)?;
+    made.run_ok(&format!("systemctl daemon-reload; systemctl restart {UNIT}"))?;
+    wait_for(&made, "a healthy gateway", 40, |r| gateway(r).0 == "ok")?;
+    made.run_ok(&format!("touch /run/hang; systemctl kill -s KILL {UNIT}"))?;
+    let pending = || {
+        let state = made.run_ok(&format!("cat {STATE}/state.json")).ok()?;
+        let state: Value = serde_json::from_str(&state).ok()?;
+        let stopping = made.unit(UNIT, "ActiveState").ok()? == "deactivating";
+        (stopping && state["units"][UNIT]["pending"].is_object()).then_some(())
+    };
+    clock::wait_for("the restart to be under way", secs(40), pending)?;
+    made.run_ok("systemctl kill -s KILL fleet-watchdog.service")?;
+    let mended = wait_for(&made, "the next runs to see it through", 40, |r| {
+        gateway(r).0 == "ok" && remedies(r).contains(&("restarted".to_owned(), "failing_in_a_row".to_owned()))
+    })?;
+    ensure!(count(&mended, "restarted") == 1, "{mended:#}");
+    let state: Value = serde_json::from_str(&made.run_ok(&format!("cat {STATE}/state.json"))?)?;
+    let attempts = state["units"][UNIT]["attempts"].as_array().map_or(0, Vec::len);
+    ensure!(attempts == 1, "counted {attempts} times: {state:#}");
+    made.shutdown()
+}
+
+/// A crash is told at once, whatever happened to the manager and its bus before, and after a burst of changes.
+fn told_at_once(lab: &Lab) -> Result<()> {
+    let checkup = Checkup::start()?;
+    let slow = format!("[Unit]\nStartLimitIntervalSec=0\n{GATEWAY}").replace("RestartSec=1", "RestartSec=3");
+    let spec = BoxSpec::new("box-1").unit(UNIT, &slow);
+    let made = checkup.boot(lab, spec, &format!("[gateway]\nunit = \"{UNIT}\"\n"))?;
+    let mut worst = secs(0);
+    for before in [
+        "true",
+        "systemctl daemon-reload",
+        "systemctl daemon-reexec",
+        "systemctl restart dbus.service",
+        "for n in $(seq 30); do systemctl restart hermes-gateway.service; done",
+    ] {
+        made.run(before)?;
+        made.run_ok(&format!("systemctl start {UNIT}"))?;
+        let up = clock::now();
+        checkup
+            .called(UNIT, "active", up)
+            .with_context(|| format!("after {before}"))?;
+        // The bus is found again within a moment; what counts is what comes after.
+        clock::wait_until("the beat's own bus", secs(20), || {
+            let status = made.unit("fleet-watchdog-beat.service", "StatusText");
+            status.is_ok_and(|text| !text.contains("bus"))
+        })?;
+        let crash = clock::now();
+        made.run_ok(&format!("systemctl kill -s KILL {UNIT}"))?;
+        let told = checkup
+            .called(UNIT, "activating", crash)
+            .with_context(|| format!("after {before}"))?;
+        worst = worst.max(told);
+    }
+    lab.figure("crash to told, worst", format!("{:.2} s", worst.as_secs_f64()));
+    ensure!(worst < secs(2), "told after {worst:?}");
+    let pid = made.unit("fleet-watchdog-beat.service", "NRestarts")?;
+    ensure!(pid == "0", "the resident part was restarted {pid} times");
+    Ok(())
 }
