@@ -38,7 +38,7 @@ const PYTHON: &str = "/usr/bin/python3";
 /// Some 230 MB from PyPI.
 const INSTALL_LIMIT: Duration = secs(900);
 /// A gateway that starts answers in a second or two; a crowded machine gets longer.
-const HEALTH_LIMIT: Duration = secs(60);
+const HEALTH_LIMIT: Duration = secs(120);
 
 const ENV_FILE: &str = "API_SERVER_ENABLED=true\nAPI_SERVER_KEY=0123456789abcdef0123456789abcdef\n";
 const HOOK_YAML: &str =
