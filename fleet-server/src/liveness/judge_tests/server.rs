@@ -220,6 +220,9 @@ proptest! {
         world.run(30 * SECOND);
         let mut told: Vec<usize> = world.dark().iter().map(|dark| dark.1 as usize).collect();
         told.sort_unstable();
+        // A verdict of the last moment before the end is given once more: what was remembered is older than it. The
+        // ledger has that incident open already, and nobody is told twice.
+        told.dedup();
         prop_assert_eq!(told, dead.iter().copied().collect::<Vec<_>>());
         for at in 0..20 {
             let wanted = if dead.contains(&at) { Liveness::Dark } else { Liveness::Live };
