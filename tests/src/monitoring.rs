@@ -1,8 +1,7 @@
 //! Debian's own Prometheus and Alertmanager on the lab's loopback, and what a test asks them.
 
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,8 +18,8 @@ use crate::scenario::Need;
 
 const START_LIMIT: Duration = secs(40);
 
-/// The directories that [`program`] has laid over /usr/share.
-static SHARED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Whether [`show_shared_files`] has done its work.
+static SHOWN: Mutex<bool> = Mutex::new(false);
 
 /// A daemon that ends with its value.
 #[derive(Debug)]
@@ -168,22 +167,38 @@ pub fn promtool(args: &[&str], file: &Path) -> Result<String> {
 /// A program of a prepared package; the scenario's `needs` names it.
 fn program(need: Need, name: &str) -> Result<Command> {
     let dir = resource(need)?;
-    // A package that is unpacked in the cache finds its own files where an installation would put them: this mount
-    // namespace alone sees them there.
-    let share = dir.with_file_name("share");
-    if share != Path::new("/usr/share")
-        && SHARED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(share.clone())
-    {
-        let layers = format!("lowerdir={}:/usr/share", share.display());
-        exec::ok(
-            "mount",
-            &["-t", "overlay", "overlay", "-o", &layers, "/usr/share"],
-        )?;
+    if dir != Path::new("/usr/bin") {
+        let unpacked = dir
+            .ancestors()
+            .nth(3)
+            .context("a package is unpacked in a directory of its own")?;
+        show_shared_files(unpacked)?;
     }
     Ok(Command::new(dir.join(name)))
+}
+
+/// Packages that are unpacked in the cache find their own files where an installation would put them: this mount
+/// namespace alone sees them there. One mount for all of them, since overlays can be stacked only twice.
+fn show_shared_files(unpacked: &Path) -> Result<()> {
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *shown {
+        return Ok(());
+    }
+    let packages = std::fs::read_dir(unpacked)?
+        .flatten()
+        .map(|entry| entry.path().join("usr/share"));
+    let mut layers: Vec<String> = packages
+        .filter(|share| share.is_dir())
+        .map(|share| share.display().to_string())
+        .collect();
+    layers.push("/usr/share".to_owned());
+    let layers = format!("lowerdir={}", layers.join(":"));
+    exec::ok(
+        "mount",
+        &["-t", "overlay", "overlay", "-o", &layers, "/usr/share"],
+    )?;
+    *shown = true;
+    Ok(())
 }
 
 fn percent(text: &str) -> String {

@@ -106,7 +106,7 @@ impl TestBox {
     fn inside(&self, argv: &[&str], limit: Duration) -> Result<Command> {
         let leader = self.leader()?;
         let mut command = Command::new("nsenter");
-        command.args(["-t", &leader.to_string(), "-a", "-r", "--"]);
+        command.args(["-t", &leader.to_string(), "-a", "-r", "-w", "--"]);
         // nsenter forks to enter the PID namespace: killing it from outside would leave the program running inside.
         command
             .args(["timeout", "-s", "KILL", &limit.as_secs_f64().to_string()])
