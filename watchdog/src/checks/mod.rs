@@ -57,6 +57,27 @@ impl Finding {
     }
 }
 
+/// What a pure judge says of what a check saw; the check makes a [`Finding`] of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How bad.
+    pub status: Status,
+    /// In a word.
+    pub why: KnownWhy,
+    /// In a sentence.
+    pub summary: String,
+}
+
+impl Verdict {
+    fn new(status: Status, why: KnownWhy, summary: impl Into<String>) -> Self {
+        Self {
+            status,
+            why,
+            summary: summary.into(),
+        }
+    }
+}
+
 /// `text` as a report may hold it: no control characters, at most [`protocol::limits::SUMMARY_BYTES`].
 pub fn sentence(text: &str) -> String {
     let clean: String = text

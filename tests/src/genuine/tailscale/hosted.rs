@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use super::{ControlPlane, LocalApi};
 use crate::clock::{self, secs};
@@ -23,6 +24,8 @@ pub struct Daemon {
     child: Child,
     programs: PathBuf,
     socket: PathBuf,
+    // Where the socket is; removed with it.
+    _socket_dir: TempDir,
 }
 
 impl Daemon {
@@ -30,7 +33,9 @@ impl Daemon {
     pub fn start(lab: &Lab, programs: &Path, name: &str) -> Result<Self> {
         exec::ok("ip", &["route", "replace", "default", "via", NOWHERE])?;
         let dir = lab.host_dir(&format!("tailscaled-{name}"))?;
-        let socket = dir.join("tailscaled.sock");
+        // A socket's path has room for 107 bytes; the lab's own directory may be deep already.
+        let socket_dir = TempDir::with_prefix("fleet-ts-")?;
+        let socket = socket_dir.path().join("tailscaled.sock");
         let log = dir.join("log");
         lab.watch_log(&format!("tailscaled {name}"), &log);
         let mut command = Command::new(programs.join("tailscaled"));
@@ -46,6 +51,7 @@ impl Daemon {
             child,
             programs: programs.to_owned(),
             socket,
+            _socket_dir: socket_dir,
         };
         let api = daemon.local_api();
         clock::wait_until("tailscaled to answer", START_LIMIT, || api.status().is_ok())?;

@@ -8,7 +8,7 @@ use protocol::why::KnownWhy;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::disk::space::{bytes_text, rank};
-use crate::checks::span_text;
+use crate::checks::{Verdict, span_text};
 use crate::settings::BackupSettings;
 
 /// A backup dated up to this far ahead is one that was just made by a machine whose clock is a little fast.
@@ -107,25 +107,6 @@ pub struct BackupHistory {
     pub confirmed: Option<Timestamp>,
 }
 
-/// The check's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// How bad.
-    pub status: Status,
-    /// In a word.
-    pub why: KnownWhy,
-    /// In a sentence.
-    pub summary: String,
-}
-
-fn verdict(status: Status, why: KnownWhy, summary: impl Into<String>) -> Verdict {
-    Verdict {
-        status,
-        why,
-        summary: summary.into(),
-    }
-}
-
 /// Judges what was seen at `now`. `history` belongs to this source.
 pub fn judge(
     seen: &Result<Sighting, Unseen>,
@@ -162,7 +143,7 @@ fn unseen_verdict(
         Unseen::CommandFailed(text) => (KnownWhy::BackupCommandFailed, text),
     };
     match history.confirmed.map(|at| (at, age(at, now))) {
-        Some((_, age)) if age > settings.failing_after => verdict(
+        Some((_, age)) if age > settings.failing_after => Verdict::new(
             Status::Failing,
             why,
             format!(
@@ -170,12 +151,12 @@ fn unseen_verdict(
                 span_text(age)
             ),
         ),
-        Some((_, age)) => verdict(
+        Some((_, age)) => Verdict::new(
             Status::Unknown,
             why,
             format!("{text}; the newest backup seen before is {} old", span_text(age)),
         ),
-        None => verdict(Status::Unknown, why, text.as_str()),
+        None => Verdict::new(Status::Unknown, why, text.as_str()),
     }
 }
 
@@ -187,7 +168,7 @@ fn sighted(sighting: &Sighting, settings: &BackupSettings, now: Timestamp) -> Ve
             span_text(Duration::try_from(ahead.at.duration_since(now)).unwrap_or_default()),
             before_text(sighting.newest.as_ref(), now)
         );
-        return verdict(Status::Unknown, KnownWhy::BackupInFuture, text);
+        return Verdict::new(Status::Unknown, KnownWhy::BackupInFuture, text);
     }
     let newest = sighting.newest.as_ref();
     let found = match (&sighting.spoilt, newest) {
@@ -201,7 +182,7 @@ fn sighted(sighting: &Sighting, settings: &BackupSettings, now: Timestamp) -> Ve
                 .as_deref()
                 .map(|h| format!(": {h}"))
                 .unwrap_or_default();
-            verdict(
+            Verdict::new(
                 Status::Failing,
                 KnownWhy::NoBackup,
                 format!("there is no backup{hint}"),
@@ -209,7 +190,7 @@ fn sighted(sighting: &Sighting, settings: &BackupSettings, now: Timestamp) -> Ve
         }
     };
     match &sighting.hidden {
-        Some(hidden) if found.status != Status::Ok => verdict(
+        Some(hidden) if found.status != Status::Ok => Verdict::new(
             Status::Unknown,
             KnownWhy::CheckError,
             format!("{hidden}; as far as can be seen: {}", found.summary),
@@ -223,17 +204,17 @@ fn by_age(good: &Backup, settings: &BackupSettings, now: Timestamp) -> Verdict {
     let text = format!("the newest backup, {}, is {} old", good.name, span_text(age));
     if age > settings.failing_after {
         let text = format!("{text}; {} are allowed", span_text(settings.failing_after));
-        return verdict(Status::Failing, KnownWhy::BackupStale, text);
+        return Verdict::new(Status::Failing, KnownWhy::BackupStale, text);
     }
     if age > settings.warning_after {
         let text = format!("{text}; it should be under {}", span_text(settings.warning_after));
-        return verdict(Status::Warning, KnownWhy::BackupStale, text);
+        return Verdict::new(Status::Warning, KnownWhy::BackupStale, text);
     }
     let size = good
         .bytes
         .map(|b| format!(" ({})", bytes_text(b)))
         .unwrap_or_default();
-    verdict(Status::Ok, KnownWhy::Fine, format!("{text}{size}"))
+    Verdict::new(Status::Ok, KnownWhy::Fine, format!("{text}{size}"))
 }
 
 /// The newest one is no good: it is judged by its flaw and by the age of the good one before it; both are said.
@@ -259,20 +240,20 @@ fn spoilt(
             } else {
                 Status::Warning
             };
-            verdict(status, KnownWhy::BackupTooSmall, text)
+            Verdict::new(status, KnownWhy::BackupTooSmall, text)
         }
         Flaw::Incomplete(parts) => {
             let text = format!(
                 "the newest backup, {name} ({old} old), says that it is incomplete: {} failed; {before}",
                 parts.join(", ")
             );
-            verdict(Status::Failing, KnownWhy::BackupIncomplete, text)
+            Verdict::new(Status::Failing, KnownWhy::BackupIncomplete, text)
         }
         Flaw::Unreadable(why) => {
             let text = format!("the newest backup, {name}, cannot be judged: {why}; {before}");
             match (by_age, good) {
-                (Status::Failing, Some(_)) => verdict(Status::Failing, KnownWhy::BackupStale, text),
-                (_, Some(_) | None) => verdict(Status::Unknown, KnownWhy::CheckError, text),
+                (Status::Failing, Some(_)) => Verdict::new(Status::Failing, KnownWhy::BackupStale, text),
+                (_, Some(_) | None) => Verdict::new(Status::Unknown, KnownWhy::CheckError, text),
             }
         }
     }

@@ -11,7 +11,7 @@ use protocol::report::Status;
 use protocol::why::KnownWhy;
 use serde::{Deserialize, Serialize};
 
-use crate::checks::span_text;
+use crate::checks::{Verdict, span_text};
 use crate::settings::TailscaleSettings;
 use crate::tailscale::{HealthWarning, NodeStatus};
 
@@ -84,25 +84,6 @@ pub struct TailscaleHistory {
     relay_lost: Option<Timestamp>,
 }
 
-/// The check's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// How bad.
-    pub status: Status,
-    /// In a word.
-    pub why: KnownWhy,
-    /// In a sentence.
-    pub summary: String,
-}
-
-fn verdict(status: Status, why: KnownWhy, summary: impl Into<String>) -> Verdict {
-    Verdict {
-        status,
-        why,
-        summary: summary.into(),
-    }
-}
-
 /// Judges `snapshot` at `now`.
 pub fn judge(
     snapshot: &Snapshot,
@@ -115,26 +96,26 @@ pub fn judge(
     // What was not seen this time did not end: history is kept.
     let plain = |verdict| (verdict, history.clone());
     match snapshot {
-        Snapshot::NotInstalled => plain(verdict(
+        Snapshot::NotInstalled => plain(Verdict::new(
             Status::Unknown,
             NotInstalled,
             format!(
                 "there is no tailscaled on this box, and no {socket}; install it, or set `[tailscale] enabled = false` if the box has none"
             ),
         )),
-        Snapshot::NoSocket => plain(verdict(
+        Snapshot::NoSocket => plain(Verdict::new(
             Status::Failing,
             DaemonDown,
             format!("tailscaled is not running: there is no {socket}; `systemctl start tailscaled`"),
         )),
-        Snapshot::Refused => plain(verdict(
+        Snapshot::Refused => plain(Verdict::new(
             Status::Failing,
             DaemonDown,
             format!(
                 "tailscaled is not running: {socket} refuses connections, as after a crash; `systemctl restart tailscaled`"
             ),
         )),
-        Snapshot::Hung(limit) => plain(verdict(
+        Snapshot::Hung(limit) => plain(Verdict::new(
             Status::Failing,
             DaemonHung,
             format!(
@@ -142,12 +123,12 @@ pub fn judge(
                 span_text(*limit)
             ),
         )),
-        Snapshot::Cut => plain(verdict(
+        Snapshot::Cut => plain(Verdict::new(
             Status::Unknown,
             CheckError,
             format!("tailscaled ended the connection on {socket} before it answered, twice"),
         )),
-        Snapshot::Unclear(why) => plain(verdict(Status::Unknown, CheckError, why.clone())),
+        Snapshot::Unclear(why) => plain(Verdict::new(Status::Unknown, CheckError, why.clone())),
         Snapshot::Answered { node, health } => answered(node, health.as_deref(), settings, history, now),
     }
 }
@@ -165,7 +146,7 @@ fn answered(
     match node.state.as_deref() {
         Some("Running") => running(node, health, settings, history, now),
         Some("NoState" | "Starting") => starting(node, health, history, now),
-        Some("NeedsLogin") if has_expired && node.have_node_key == Some(true) => settled(verdict(
+        Some("NeedsLogin") if has_expired && node.have_node_key == Some(true) => settled(Verdict::new(
             Status::Failing,
             KeyExpired,
             format!(
@@ -178,24 +159,24 @@ fn answered(
                 Some(login) => format!("tailscaled cannot log in: {login}"),
                 None => "tailscaled is logged out, or never was logged in: `tailscale up`".to_owned(),
             };
-            settled(verdict(Status::Failing, LoggedOut, text))
+            settled(Verdict::new(Status::Failing, LoggedOut, text))
         }
-        Some("NeedsMachineAuth") => settled(verdict(
+        Some("NeedsMachineAuth") => settled(Verdict::new(
             Status::Failing,
             NeedsApproval,
             "the node waits for approval: an administrator of the tailnet must approve it",
         )),
-        Some("Stopped") => settled(verdict(
+        Some("Stopped") => settled(Verdict::new(
             Status::Failing,
             SwitchedOff,
             "Tailscale is switched off (`tailscale down`): `tailscale up`",
         )),
-        Some(other) => settled(verdict(
+        Some(other) => settled(Verdict::new(
             Status::Unknown,
             CheckError,
             format!("tailscaled is in the state {other:?}, which this version does not know"),
         )),
-        None => settled(verdict(
+        None => settled(Verdict::new(
             Status::Unknown,
             CheckError,
             "tailscaled's answer has no BackendState",
@@ -229,23 +210,23 @@ fn starting(
     let state = node.state.as_deref().unwrap_or("NoState");
     let (has_key, text) = (node.have_node_key == Some(true), span_text(lasted));
     let verdict = match (lasted > STARTING_MAX, login_error(node, health)) {
-        (false, _) => verdict(
+        (false, _) => Verdict::new(
             Status::Warning,
             KnownWhy::Starting,
             format!("tailscaled is starting ({state})"),
         ),
         // It has a key, and cannot ask anybody: started while the control plane was out of reach.
-        (true, Some(login)) if has_key => verdict(
+        (true, Some(login)) if has_key => Verdict::new(
             Status::Failing,
             KnownWhy::ControlUnreachable,
             format!("tailscaled started {text} ago and has reached no control plane since: {login}"),
         ),
-        (true, Some(login)) => verdict(
+        (true, Some(login)) => Verdict::new(
             Status::Failing,
             KnownWhy::LoggedOut,
             format!("tailscaled has tried to log in for {text}: {login}"),
         ),
-        (true, None) => verdict(
+        (true, None) => Verdict::new(
             Status::Failing,
             KnownWhy::Starting,
             format!("tailscaled has been starting ({state}) for {text}; see `journalctl -u tailscaled`"),
@@ -283,7 +264,7 @@ fn running(
     let with = |codes: &[&str]| warnings.iter().find(|w| codes.contains(&w.code.as_str()));
 
     if let Some(down) = with(&["network-status"]) {
-        found.push(verdict(
+        found.push(Verdict::new(
             Status::Failing,
             KnownWhy::NetworkDown,
             format!("tailscaled finds the network down: {}", down.text),
@@ -297,7 +278,7 @@ fn running(
             "the control plane is out of reach{}; tunnels may still work, for a while",
             lasted_text(lasted)
         );
-        found.push(verdict(
+        found.push(Verdict::new(
             worse_after(lasted, CONTROL_LOST_MAX),
             KnownWhy::ControlUnreachable,
             text,
@@ -307,7 +288,7 @@ fn running(
         let (since, lasted) = lasting(history.relay_lost, now);
         next.relay_lost = Some(since);
         let text = format!("no relay in reach{}: {}", lasted_text(lasted), relay.text);
-        found.push(verdict(
+        found.push(Verdict::new(
             worse_after(lasted, RELAY_LOST_MAX),
             KnownWhy::RelayUnreachable,
             text,
@@ -322,7 +303,7 @@ fn running(
         "derp-timed-out",
     ];
     for other in warnings.iter().filter(|w| !named.contains(&w.code.as_str())) {
-        found.push(verdict(
+        found.push(Verdict::new(
             Status::Warning,
             KnownWhy::HealthWarning,
             format!(
@@ -344,8 +325,8 @@ fn running(
         .collect::<Vec<_>>()
         .join("; ");
     let verdict = match found.first() {
-        Some(worst) => verdict(worst.status, worst.why, summary),
-        None => verdict(Status::Ok, KnownWhy::Fine, fine_text(node, now)),
+        Some(worst) => Verdict::new(worst.status, worst.why, summary),
+        None => Verdict::new(Status::Ok, KnownWhy::Fine, fine_text(node, now)),
     };
     (verdict, next)
 }
@@ -373,7 +354,7 @@ fn key(node: &NodeStatus, settings: &TailscaleSettings, now: Timestamp) -> Optio
             "{}; extend it in the admin console, or `tailscale up --force-reauth`",
             expired_text(node)
         );
-        return Some(verdict(Status::Failing, KnownWhy::KeyExpired, text));
+        return Some(Verdict::new(Status::Failing, KnownWhy::KeyExpired, text));
     }
     let at = node.key_expiry?;
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
@@ -389,7 +370,7 @@ fn key(node: &NodeStatus, settings: &TailscaleSettings, now: Timestamp) -> Optio
         span_text(left),
         day(at)
     );
-    Some(verdict(status, KnownWhy::KeyExpiring, text))
+    Some(Verdict::new(status, KnownWhy::KeyExpiring, text))
 }
 
 /// The warnings that matter: the structured ones, else the texts of an old daemon.
