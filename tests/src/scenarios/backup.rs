@@ -86,11 +86,11 @@ fn commands(lab: &Lab) -> Result<()> {
     let does = |script: &str| made.write_file("/run/restic", 0o755, "root", script);
     let expect = |status: &str, why: &str| checkup.expect(&made, "backup", status, why);
 
-    does("date -u -d '181 minutes ago' '+[{\"time\":\"%FT%T.123456789Z\",\"short_id\":\"ab12cd34\"}]'")?;
+    does("date -u -d '10890 seconds ago' '+[{\"time\":\"%FT%T.123456789Z\",\"short_id\":\"ab12cd34\"}]'")?;
     expect("ok", "fine")?.must_say("snapshot ab12cd34, is 3 h 1 min old")?;
     does("echo '[]'")?;
     expect("failing", "no_backup")?;
-    does("date -u -d '181 minutes ago' '+[{\"time\":\"%FT%TZ\",\"short_id\":\"ab12cd34\"}]'")?;
+    does("date -u -d '10890 seconds ago' '+[{\"time\":\"%FT%TZ\",\"short_id\":\"ab12cd34\"}]'")?;
     expect("ok", "fine")?;
     does(
         "echo 'Fatal: unable to open repository at rest:https://box:hunter2@vault/x: no route to host' >&2; exit 1",
