@@ -8,6 +8,7 @@
 //! - `directory`: boxes, tokens, operators in memory
 //! - `witness`: a second, independent opinion
 //! - `incident`: pure: what is wrong, opened once and resolved once
+//! - `mute`: pure: what is not to be told now
 //! - `intake`: the door between ingest and judgement
 //! - `notify`: who is told, and that it arrives
 //! - `store`: what must survive
@@ -24,6 +25,7 @@ pub mod liveness;
 pub mod directory;
 pub mod witness;
 pub mod incident;
+pub mod mute;
 pub mod intake;
 pub mod notify;
 pub mod store;

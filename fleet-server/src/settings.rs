@@ -2,13 +2,12 @@
 //!
 //! It does not read files: `config` turns a TOML file into a [`Settings`] and names what is wrong with it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use protocol::incident::{Incident, Kind, Severity};
-use protocol::names::{BoxName, Word};
+pub use protocol::matcher::Matcher;
+use protocol::names::Word;
 use protocol::secret::Secret;
 use url::Url;
 
@@ -108,34 +107,4 @@ pub struct Route {
     pub matcher: Matcher,
     /// To whom; each is the name of a [`Receiver`]. Empty: to nobody, on purpose.
     pub receivers: Vec<Word>,
-}
-
-/// Which incidents: every condition that is given must hold; an empty one matches everything.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Matcher {
-    /// Any of these severities.
-    pub severity: Vec<Severity>,
-    /// Any of these kinds.
-    pub kind: Vec<Kind>,
-    /// Any of these boxes.
-    pub boxes: Vec<BoxName>,
-    /// Each of these labels with this value.
-    pub labels: BTreeMap<String, String>,
-}
-
-impl Matcher {
-    /// Whether `incident` is meant.
-    pub fn matches(&self, incident: &Incident) -> bool {
-        let among_boxes = || {
-            let name = incident.box_name.as_ref();
-            name.is_some_and(|name| self.boxes.contains(name))
-        };
-        (self.severity.is_empty() || self.severity.contains(&incident.severity))
-            && (self.kind.is_empty() || self.kind.contains(&incident.kind))
-            && (self.boxes.is_empty() || among_boxes())
-            && self
-                .labels
-                .iter()
-                .all(|(name, value)| incident.labels.get(name) == Some(value.as_str()))
-    }
 }

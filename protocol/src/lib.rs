@@ -12,6 +12,9 @@
 //! - [`enroll`]: how a box gets its token
 //! - [`problem`]: errors as RFC 9457 shapes them
 //! - [`incident`]: one thing wrong, as operators and receivers see it
+//! - [`matcher`]: which incidents are meant, by route, silence or maintenance
+//! - [`weekly`]: windows that come again each week
+//! - [`mute`]: silences, maintenances and pauses
 //! - [`alert`]: the body of a webhook notification
 //! - [`api`]: what `fleetctl` and the page ask
 //! - [`secret`]: a text that cannot be printed
@@ -24,6 +27,9 @@ pub mod heartbeat;
 pub mod enroll;
 pub mod problem;
 pub mod incident;
+pub mod matcher;
+pub mod weekly;
+pub mod mute;
 pub mod alert;
 pub mod api;
 pub mod secret;

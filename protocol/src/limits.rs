@@ -50,3 +50,11 @@ pub const TOKEN_BYTES: usize = 128;
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
 /// Rows of one page of an operators' listing.
 pub const PAGE_ROWS: u32 = 1000;
+/// Boxes (or kinds, or severities) that one matcher lists; more is a label's work.
+pub const MATCHER_ENTRIES: usize = 256;
+/// Bytes of a time zone's name; the longest there is has 32.
+pub const ZONE_BYTES: usize = 64;
+/// The longest that one window mutes: what is longer belongs into the routes.
+pub const MUTE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The longest that a box's own pause mutes what is said about it: a box must not mute itself for ever.
+pub const PAUSE_MUTES_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -136,6 +136,52 @@ name_type!(
 );
 
 name_type!(
+    /// A box's name in which `*` stands for any characters, or none.
+    BoxPattern,
+    |text| {
+        bounded(text, limits::NAME_BYTES)?;
+        allow(text, "letters, digits, '.', '-', '_' and '*'", |c| c.is_ascii_alphanumeric() || ".-_*".contains(c))
+    }
+);
+
+impl BoxPattern {
+    /// Whether `name` fits.
+    pub fn matches(&self, name: &BoxName) -> bool {
+        let mut parts = self.0.split('*');
+        let (first, rest) = (parts.next().unwrap_or_default(), parts.collect::<Vec<_>>());
+        let Some(mut left) = name.as_str().strip_prefix(first) else {
+            return false;
+        };
+        let Some((last, middle)) = rest.split_last() else {
+            return left.is_empty();
+        };
+        for part in middle {
+            // The first place is as good as any: whatever follows has the more to find itself in.
+            let Some(at) = left.find(part) else {
+                return false;
+            };
+            left = &left[at + part.len()..];
+        }
+        left.ends_with(last)
+    }
+}
+
+impl From<BoxName> for BoxPattern {
+    fn from(name: BoxName) -> Self {
+        Self(name.0)
+    }
+}
+
+name_type!(
+    /// A time zone's name in the IANA database, such as `Europe/Berlin`. Whether there is one, is not asked here.
+    ZoneName,
+    |text| {
+        bounded(text, limits::ZONE_BYTES)?;
+        allow(text, "letters, digits, '/', '_', '+' and '-'", |c| c.is_ascii_alphanumeric() || "/_+-".contains(c))
+    }
+);
+
+name_type!(
     /// A systemd unit's name with its suffix, such as `hermes-gateway.service`.
     UnitName,
     |text| {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use fleet_config::section::{Item, Section};
-use protocol::names::{BoxName, LabelName, LabelValue, Word};
+use protocol::names::{BoxPattern, LabelName, LabelValue, Labels, Word};
 use protocol::secret::Secret;
 
 use super::web_url;
@@ -199,7 +199,7 @@ fn matcher(section: Section<'_>) -> Matcher {
     let matcher = Matcher {
         severity: words(&section, "severity"),
         kind: words(&section, "kind"),
-        boxes: words::<BoxName>(&section, "box"),
+        boxes: words::<BoxPattern>(&section, "box"),
         labels: section
             .item("labels")
             .map(|item| labels(&item))
@@ -224,10 +224,10 @@ fn words<T: FromStr<Err: Display>>(section: &Section<'_>, key: &'static str) -> 
         .collect()
 }
 
-fn labels(item: &Item<'_>) -> BTreeMap<String, String> {
+fn labels(item: &Item<'_>) -> Labels {
     let Some(table) = item.value.get_ref().as_table() else {
         item.wrong("must be a table of texts, such as { site = \"fsn1\" }");
-        return BTreeMap::new();
+        return Labels::default();
     };
     let mut labels = BTreeMap::new();
     for (name, value) in table {
@@ -240,8 +240,9 @@ fn labels(item: &Item<'_>) -> BTreeMap<String, String> {
         let value = text
             .and_then(|text| LabelValue::new(text).map_err(|err| format!("label {name:?}: its value {err}")));
         if let (Some(name), Some(value)) = (item.keep(checked), item.keep(value)) {
-            labels.insert(name.as_str().to_owned(), value.as_str().to_owned());
+            labels.insert(name, value);
         }
     }
-    labels
+    item.keep(Labels::new(labels).map_err(|err| err.to_string()))
+        .unwrap_or_default()
 }

@@ -41,7 +41,7 @@ fn the_documented_file_is_read() {
     let route = &settings.routes[0];
     assert_eq!(route.matcher.severity, [Severity::Page]);
     assert_eq!(route.matcher.kind, [Kind::BoxDark, Kind::SiteDark]);
-    assert_eq!(route.matcher.labels["site"], "fsn1");
+    assert_eq!(route.matcher.labels.get("site"), Some("fsn1"));
     assert!(settings.routes[1].receivers.is_empty());
 }
 
