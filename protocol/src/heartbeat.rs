@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::account::Account;
 use crate::limits;
 use crate::names::{UnitName, Word};
 use crate::report::{Invalid, Report, count, text};
@@ -48,6 +49,9 @@ pub struct Heartbeat {
     /// The newest report: when it changed, or when the server asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Box<Report>>,
+    /// What kept the box from being heard by this server, in the first beats after a silence, until one is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Box<Account>>,
 }
 
 /// A unit as the service manager sees it.
@@ -68,6 +72,10 @@ pub struct UnitState {
     /// An operator stopped it: a stop job was seen and no start job since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped_by_operator: bool,
+    /// The kernel's OOM killer ended its last run: what says so, in a line. Until it is started by hand or has been up
+    /// for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom: Option<String>,
 }
 
 words! {
@@ -146,6 +154,13 @@ impl Heartbeat {
             return Err(Invalid::new("seq", format!("is over {}", limits::SEQ_MAX)));
         }
         count("units", self.units.len(), limits::UNITS)?;
+        for (n, unit) in self.units.iter().enumerate() {
+            let line = unit.oom.as_deref().unwrap_or("");
+            text(&format!("units[{n}].oom"), line, limits::ACCOUNT_LINE_BYTES)?;
+        }
+        if let Some(account) = &self.account {
+            account.validate("account")?;
+        }
         if let Some(goodbye) = &self.goodbye
             && goodbye.back_within_secs > limits::BACK_WITHIN_MAX.as_secs()
         {

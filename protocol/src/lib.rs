@@ -8,6 +8,7 @@
 //! - [`names`]: names of boxes, units, labels; words
 //! - [`why`]: the closed enum of reasons that a check or a remedy gives
 //! - [`report`]: the outcome of one run of all checks
+//! - [`account`]: a box's own account of a silence
 //! - [`heartbeat`]: the small message every second, and its answer
 //! - [`enroll`]: how a box gets its token
 //! - [`problem`]: errors as RFC 9457 shapes them
@@ -23,6 +24,7 @@ pub mod limits;
 pub mod names;
 pub mod why;
 pub mod report;
+pub mod account;
 pub mod heartbeat;
 pub mod enroll;
 pub mod problem;

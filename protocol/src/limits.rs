@@ -40,6 +40,12 @@ pub const VALUES_BYTES: usize = 16 * 1024;
 pub const VALUES_DEPTH: usize = 6;
 /// Bytes of an evidence digest (redacted, bounded).
 pub const EVIDENCE_BYTES: usize = 4 * 1024;
+/// Ways in which beats failed that an account of a silence names.
+pub const ATTEMPTS: usize = 8;
+/// Lines of an account's evidence.
+pub const ACCOUNT_LINES: usize = 16;
+/// Bytes of one of them: a journal line's telling part. A whole account is under 12 KiB.
+pub const ACCOUNT_LINE_BYTES: usize = 256;
 /// The longest absence that a goodbye may announce.
 pub const BACK_WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an acknowledgement's or pause's reason.

@@ -221,6 +221,7 @@ impl World {
             report_stale_secs: None,
             check_every_secs: Some(120),
             report: None,
+            account: None,
         };
         let (mono, wall) = (self.clock.mono(), self.clock.wall());
         let Some(server) = &self.server else { return false };

@@ -244,6 +244,7 @@ impl Player {
             report_stale_secs: None,
             check_every_secs: Some(self.habits.check_every.as_secs()),
             report: report.map(Box::new),
+            account: None,
         }
     }
 
@@ -275,6 +276,7 @@ fn running() -> UnitState {
         result: Some(word("success")),
         restarts: 0,
         stopped_by_operator: false,
+        oom: None,
     }
 }
 

@@ -48,6 +48,7 @@ impl Body {
                 report_stale_secs: None,
                 check_every_secs: Some(check_every.as_secs()),
                 report: None,
+                account: None,
             },
             report: None,
             paused: None,

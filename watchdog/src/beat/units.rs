@@ -220,6 +220,7 @@ impl Row {
             result: seen.result.as_deref().and_then(|result| Word::new(result).ok()),
             restarts: seen.restarts,
             stopped_by_operator: self.stop.is_some(),
+            oom: None,
         })
     }
 }

@@ -140,6 +140,7 @@ fn unit(active: &str, sub: &str, restarts: u64, stopped_by_operator: bool) -> Wo
             result: Some(Name::new("exit-code").unwrap()),
             restarts,
             stopped_by_operator,
+            oom: None,
         }],
         ..Word::default()
     }
