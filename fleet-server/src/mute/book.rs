@@ -118,7 +118,9 @@ impl Mutes {
                 .as_ref()
                 .is_some_and(|ended| ended.by == record.created.by);
             let said = record.until.filter(|_| !by_itself);
-            self.pauses.entry(name).or_insert(Pause { id: record.id, said });
+            if self.pauses.get(&name).is_none_or(|known| known.id < record.id) {
+                self.pauses.insert(name, Pause { id: record.id, said });
+            }
         }
         let schedule = Schedule::of(&record, self.zones);
         self.entries.insert(record.id, Entry { record, schedule });
