@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use protocol::incident::{Ack, Incident, Kind, TimelineEntry};
+use protocol::mute::{MuteKind, MuteRecord};
 use protocol::names::{BoxName, Labels};
 use protocol::report::Report;
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,15 @@ pub struct IncidentFilter {
     pub limit: u32,
 }
 
+/// Mutes that are not over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownMutes {
+    /// By number.
+    pub mutes: Vec<MuteRecord>,
+    /// A number that none ever had.
+    pub next_id: i64,
+}
+
 /// What waits for one receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
@@ -197,6 +207,10 @@ pub const RESOLVED_KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 pub const RESOLVED_ROWS: u32 = 100_000;
 /// Delivered notifications are kept this long, for "was I told?".
 pub const DELIVERED_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Mutes that are over are kept this long …
+pub const MUTES_KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
+/// … and at most so many of them, the newest.
+pub const MUTES_ROWS: u32 = 10_000;
 /// Boxes that one server takes.
 pub const BOXES: u32 = 200_000;
 /// Enrolment codes that are good at the same time.
@@ -245,6 +259,23 @@ pub trait Store: Send {
     fn incident(&mut self, id: i64) -> Result<Option<StoredIncident>, StoreError>;
     /// Incidents, newest first, with the count of all that match.
     fn incidents(&mut self, filter: &IncidentFilter) -> Result<(Vec<StoredIncident>, u64), StoreError>;
+
+    /// Writes a silence or maintenance, in the place of the one of that number, if any. In the second copy as well.
+    fn put_mute(&mut self, mute: &MuteRecord) -> Result<(), StoreError>;
+    /// Writes pauses, each in the place of the one of that number.
+    fn put_pauses(&mut self, pauses: &[MuteRecord]) -> Result<(), StoreError>;
+    /// The mutes that were not over at `then`.
+    fn mutes_since(&mut self, then: Timestamp) -> Result<KnownMutes, StoreError>;
+    /// One mute, over or not.
+    fn mute(&mut self, id: i64) -> Result<Option<MuteRecord>, StoreError>;
+    /// Those of `kinds` that are over, the newest end first, from row `offset` on and at most `limit`; and how many there
+    /// are.
+    fn mutes_over(
+        &mut self,
+        kinds: &[MuteKind],
+        now: Timestamp,
+        page: (u64, u32),
+    ) -> Result<(Vec<MuteRecord>, u64), StoreError>;
 
     /// Notifications to send now to `receiver`, by id. Of one incident only the first undelivered one can be due: a
     /// later one is never before it, however long it takes.

@@ -7,6 +7,7 @@
 mod boxes;
 mod incidents;
 mod memory;
+mod mutes;
 mod open;
 mod outbox;
 mod reserve;
@@ -21,13 +22,14 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::incident::{Ack, Incident, TimelineEntry};
+use protocol::mute::{MuteKind, MuteRecord};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::reserve::Reserve;
 use self::rows::classify;
 use super::{
-    BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, Loaded, NewBox, OperatorRecord, Pending, Store,
-    StoreError, StoredIncident, StoredReport,
+    BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, KnownMutes, Loaded, NewBox, OperatorRecord,
+    Pending, Store, StoreError, StoredIncident, StoredReport,
 };
 use crate::directory::TokenHash;
 use crate::incident::change::Change;
@@ -195,6 +197,34 @@ impl Store for SqliteStore {
 
     fn incidents(&mut self, filter: &IncidentFilter) -> Result<(Vec<StoredIncident>, u64), StoreError> {
         self.read("reading incidents", |db| incidents::list(db, filter))
+    }
+
+    fn put_mute(&mut self, mute: &MuteRecord) -> Result<(), StoreError> {
+        self.change_directory("writing a mute", |tx| mutes::put(tx, std::slice::from_ref(mute)))
+    }
+
+    fn put_pauses(&mut self, pauses: &[MuteRecord]) -> Result<(), StoreError> {
+        // Boxes say them again: the second copy need not be written anew for each.
+        self.write("writing pauses", true, |tx| mutes::put(tx, pauses))
+    }
+
+    fn mutes_since(&mut self, then: Timestamp) -> Result<KnownMutes, StoreError> {
+        self.read("reading mutes", |db| mutes::since(db, then))
+    }
+
+    fn mute(&mut self, id: i64) -> Result<Option<MuteRecord>, StoreError> {
+        self.read("reading a mute", |db| mutes::get(db, id))
+    }
+
+    fn mutes_over(
+        &mut self,
+        kinds: &[MuteKind],
+        now: Timestamp,
+        page: (u64, u32),
+    ) -> Result<(Vec<MuteRecord>, u64), StoreError> {
+        self.read("reading mutes that are over", |db| {
+            mutes::over(db, kinds, now, page)
+        })
     }
 
     fn due(&mut self, receiver: &str, now: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {

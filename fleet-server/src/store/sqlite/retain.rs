@@ -5,7 +5,7 @@ use rusqlite::{Transaction, params};
 
 use super::Failure;
 use super::rows::nanos;
-use crate::store::{DELIVERED_KEEP, RESOLVED_KEEP, RESOLVED_ROWS};
+use crate::store::{DELIVERED_KEEP, MUTES_KEEP, MUTES_ROWS, RESOLVED_KEEP, RESOLVED_ROWS};
 
 /// Rows taken at once, so that no call holds the store for long; the rest goes with the next call.
 const AT_ONCE: u32 = 5000;
@@ -33,6 +33,12 @@ pub(super) fn retain(tx: &Transaction<'_>, now: Timestamp) -> Result<u64, Failur
          AND NOT EXISTS (SELECT 1 FROM outbox WHERE incident_id = i.id AND done_at IS NULL) \
          ORDER BY resolved_at DESC LIMIT ?2 OFFSET ?1)",
         params![RESOLVED_ROWS, AT_ONCE],
+    )?;
+    gone += tx.execute("DELETE FROM mutes WHERE over_at < ?1", [before(MUTES_KEEP)])?;
+    gone += tx.execute(
+        "DELETE FROM mutes WHERE id IN (SELECT id FROM mutes WHERE over_at <= ?3 ORDER BY over_at DESC, id DESC \
+         LIMIT ?2 OFFSET ?1)",
+        params![MUTES_ROWS, AT_ONCE, nanos(now)],
     )?;
     gone += tx.execute("DELETE FROM tokens WHERE expires_at <= ?1", [nanos(now)])?;
     Ok(gone as u64)

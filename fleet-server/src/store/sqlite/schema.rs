@@ -11,7 +11,8 @@ pub(super) const NEXT_INCIDENT: &str = "next_incident_id";
 
 /// Each step in one transaction; a step that has shipped is never changed.
 /// Times are nanoseconds since 1970, UTC.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE boxes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -80,7 +81,17 @@ CREATE UNIQUE INDEX outbox_once ON outbox (receiver, key);
 CREATE INDEX outbox_waiting ON outbox (receiver, incident_id, id) WHERE done_at IS NULL;
 CREATE INDEX outbox_of_incident ON outbox (incident_id, receiver);
 CREATE INDEX outbox_done ON outbox (done_at) WHERE done_at IS NOT NULL;
-"];
+",
+    "
+CREATE TABLE mutes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    over_at INTEGER,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX mutes_over ON mutes (over_at);
+",
+];
 
 /// The version that [`migrate`] ends with.
 pub(super) const VERSION: i64 = STEPS.len() as i64;

@@ -1,4 +1,4 @@
-//! The second copy of boxes, tokens, operators and codes: `boxes.json`, one small file beside the database.
+//! The second copy of boxes, tokens, operators, codes and mutes: `boxes.json`, one small file beside the database.
 //!
 //! Boxes cannot get their tokens again by themselves, so this one thing must not be lost with a damaged database.
 //! It holds no incident and no report.
@@ -10,11 +10,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use jiff::Timestamp;
+use protocol::mute::MuteRecord;
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::rows::to_json;
-use super::{Failure, boxes, memory, schema};
+use super::{Failure, boxes, memory, mutes, schema};
 use crate::liveness::record::Record;
 use crate::store::{BoxRecord, EnrollCode, OperatorRecord, StoreError};
 
@@ -40,6 +41,9 @@ pub(super) struct Snapshot {
     operators: Vec<OperatorRecord>,
     #[serde(default)]
     enroll_codes: Vec<EnrollCode>,
+    /// Those that were not over.
+    #[serde(default)]
+    mutes: Vec<MuteRecord>,
 }
 
 /// A box with what a server must know to page for it.
@@ -70,6 +74,7 @@ pub(super) fn take(db: &Connection, now: Timestamp) -> Result<Snapshot, Failure>
         boxes: boxes::all(db)?.into_iter().map(copied).collect(),
         operators: boxes::operators(db)?,
         enroll_codes: boxes::codes(db)?,
+        mutes: mutes::since(db, now)?.mutes,
     })
 }
 
@@ -129,6 +134,7 @@ pub(super) fn restore(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), F
         .map(|copied| copied.record.clone())
         .collect();
     boxes::replace_all(tx, &records, &snapshot.operators, &snapshot.enroll_codes)?;
+    mutes::put(tx, &snapshot.mutes)?;
     let mut remember = tx.prepare("INSERT OR IGNORE INTO memories (box_id, body) VALUES (?1, ?2)")?;
     for copied in &snapshot.boxes {
         if let Some(liveness) = &copied.liveness {
