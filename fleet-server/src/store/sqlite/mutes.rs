@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn history_is_bounded_and_a_database_without_mutes_gets_their_table() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(dir.path(), at(0)).unwrap();
+        let store = SqliteStore::open(dir.path(), at(0)).unwrap();
         store
             .db
             .execute_batch("DROP TABLE mutes; PRAGMA user_version = 1")
