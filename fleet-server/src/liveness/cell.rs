@@ -45,6 +45,8 @@ pub(super) struct Cell {
     /// Accepted in this process.
     pub(super) beats: u64,
     pub(super) groups: Memberships,
+    /// It may be gone (maintenance): no evidence for anything, and its path teaches nothing meanwhile.
+    pub(super) excused: bool,
     /// How the census counts it.
     pub(super) counts: Counts,
 }
@@ -130,6 +132,9 @@ impl Cell {
 
     /// How the census counts this state when it begins.
     pub(super) fn counts_now(&self) -> Counts {
+        if self.excused {
+            return Counts::Not;
+        }
         match self.state {
             State::Unseen | State::Away { .. } => Counts::Not,
             State::Live => Counts::Heard,
@@ -150,7 +155,11 @@ pub(super) fn learn(cell: &mut Cell, now: Mono, newer: Newer, learn_from: Mono, 
     let Some(last) = cell.last else {
         return Learnt::Nothing;
     };
-    if !newer.same_session || last < learn_from || matches!(cell.state, State::Away { .. } | State::Unseen) {
+    if cell.excused
+        || !newer.same_session
+        || last < learn_from
+        || matches!(cell.state, State::Away { .. } | State::Unseen)
+    {
         return Learnt::Nothing;
     }
     let gap = now.since(last).as_secs_f32();

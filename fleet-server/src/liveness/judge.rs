@@ -84,6 +84,17 @@ impl Judge {
         self.tracker.witness(ix, asked, now, answer);
     }
 
+    /// The box may be gone from now on (maintenance): its absence is no evidence against this server or its group, and it
+    /// joins no storm.
+    pub fn excuse(&mut self, ix: BoxIx) {
+        self.tracker.excuse(ix);
+    }
+
+    /// The box is expected again: one full deadline from now on.
+    pub fn fresh_box(&mut self, ix: BoxIx, now: Mono) {
+        self.tracker.fresh_box(ix, now);
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Moment) {
         match self.doubt.pause(now.mono) {

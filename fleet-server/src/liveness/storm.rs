@@ -87,6 +87,10 @@ impl Storms {
             ) {
                 continue;
             }
+            if tracker.is_excused(proposal.ix) {
+                tracker.carry_out(proposal.ix, proposal.verdict, now);
+                continue;
+            }
             match proposal.verdict {
                 Verdict::Overdue(_) => tracker.carry_out(proposal.ix, proposal.verdict, now),
                 Verdict::Dark(_) | Verdict::Silent => self.judge_one(tracker, proposal, now),

@@ -130,6 +130,7 @@ impl Tracker {
             beats: 0,
             on_conn: 0,
             groups,
+            excused: false,
             counts: Counts::Not,
         });
         self.settle(ix);
@@ -247,9 +248,40 @@ impl Tracker {
         self.rebase(|_| now, now);
     }
 
+    /// The box may be gone from now on: it is judged by itself, and counts for nobody else's verdict.
+    pub fn excuse(&mut self, ix: BoxIx) {
+        if let Some(cell) = self.cell_mut(ix) {
+            cell.excused = true;
+            self.recount(ix, Counts::Not);
+        }
+    }
+
+    /// Whether it may be gone.
+    pub fn is_excused(&self, ix: BoxIx) -> bool {
+        self.cell(ix).is_some_and(|cell| cell.excused)
+    }
+
+    /// The box is expected again: it has one full deadline from now on. One that is gone already stays so.
+    pub fn fresh_box(&mut self, ix: BoxIx, now: Mono) {
+        let Some(cell) = self.cell_mut(ix) else { return };
+        cell.excused = false;
+        // The gap over which it was not expected says nothing about its path.
+        cell.last = None;
+        match &mut cell.state {
+            State::Live | State::Suspect(_) => cell.base = cell.base.max(now),
+            State::Away { until, .. } => *until = (*until).max(now + cell.deadlines.dark_after),
+            State::Unseen => {}
+            // Gone long before: not gone together with anybody now.
+            State::Dark | State::Silent => return,
+        }
+        self.settle(ix);
+    }
+
     /// The boxes of `group` that are suspect.
     pub fn suspects_of(&self, group: GroupIx) -> Vec<BoxIx> {
-        let suspect = |cell: &&Cell| matches!(cell.state, State::Suspect(_)) && cell.groups.contains(group);
+        let suspect = |cell: &&Cell| {
+            matches!(cell.state, State::Suspect(_)) && !cell.excused && cell.groups.contains(group)
+        };
         self.entries()
             .filter(|(_, cell)| suspect(cell))
             .map(|(ix, _)| ix)
