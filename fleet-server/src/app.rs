@@ -16,14 +16,21 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::directory::{Directory, Role, TokenHash};
+use crate::incident::canary::{self, is_canarys};
 use crate::incident::change::Change;
 use crate::intake::Intake;
+use crate::liveness::BoxIx;
 use crate::notify::http::HttpSender;
 use crate::notify::metrics::NotifyMetrics;
 use crate::notify::route::Planner;
 use crate::notify::worker::{ReceiverHealth, Worker};
+use crate::proof::canary::Canary;
+use crate::proof::metrics::{CanaryMetrics, DeadManMetrics};
+use crate::proof::rows::SINK;
+use crate::proof::sink::Sink;
+use crate::proof::{self, dead_man};
 use crate::sd_notify;
-use crate::settings::Settings;
+use crate::settings::{DeadMan, Receiver, Settings};
 use crate::store::handle::{StoreHandle, StoreThread};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Loaded, OperatorRecord, StoreError};
@@ -110,6 +117,8 @@ pub struct Server {
     listener: Listener,
     sweep: Sweep<StoreHandle>,
     workers: Workers,
+    dead_man: Option<(DeadMan, reqwest::Client, DeadManMetrics)>,
+    canary: Option<(Canary, BoxIx, Sink)>,
     store: StoreHandle,
     thread: StoreThread,
 }
@@ -132,7 +141,10 @@ impl Server {
         let metrics = WebMetrics::new(&registry).map_err(defect("registering metrics"))?;
         metrics.store_notes.set(loaded.notes.len() as i64);
         let notify = NotifyMetrics::new(&registry).map_err(defect("registering metrics"))?;
-        retire_receivers(&store, &settings, &clock).await?;
+        let canary = canary(&settings, &clock, &registry, &loaded).await?;
+        let dead_man = dead_man(&settings, &registry)?;
+        let receivers = receivers(&settings, canary.as_ref())?;
+        retire_receivers(&store, &receivers, &clock).await?;
 
         let mut directory = Directory::new(loaded.boxes.clone(), loaded.operators.clone());
         for stored in &loaded.reports {
@@ -140,9 +152,14 @@ impl Server {
                 directory.declare(ix, &stored.report.labels);
             }
         }
-        let bells: Vec<Arc<Notify>> = settings.receivers.iter().map(|_| Arc::default()).collect();
+        let bells: Vec<Arc<Notify>> = receivers.iter().map(|_| Arc::default()).collect();
         let sweep = sweep(&settings, &directory, loaded, &store, &clock, bells.clone()).await?;
-        let workers = workers(&settings, &store, &bells, &notify, &sweep.intake())?;
+        let workers = workers(&receivers, &store, &bells, &notify, &sweep.intake())?;
+        // After the sweep has its boxes: the canary is new at each start, and remembered by nobody.
+        let canary = canary.map(|(canary, sink)| {
+            let ix = directory.put(canary.record(clock.wall()));
+            (canary, ix, sink)
+        });
         let app = Arc::new(App {
             clock,
             every: settings.liveness.every,
@@ -155,6 +172,9 @@ impl Server {
             metrics,
             registry,
         });
+        if let Some((_, ix, _)) = &canary {
+            app.announce(*ix);
+        }
         let address = settings.listen;
         let listener =
             Listener::bind(address, tls.clone()).map_err(|source| AppError::Bind { address, source })?;
@@ -165,6 +185,8 @@ impl Server {
             listener,
             sweep,
             workers,
+            dead_man,
+            canary,
             store,
             thread,
         })
@@ -186,11 +208,19 @@ impl Server {
             workers.spawn(worker.run(ending.clone()));
         }
         let mut chores = JoinSet::new();
+        let has_tls = self.tls.is_some();
         if let Some(tls) = self.tls {
             chores.spawn(tls.watch());
         }
         chores.spawn(health::alive(Arc::clone(&self.app)));
         let address = self.listener.address();
+        if let Some((settings, client, metrics)) = self.dead_man {
+            chores.spawn(dead_man::run(Arc::clone(&self.app), settings, client, metrics));
+        }
+        if let (Some((canary, ix, sink)), Ok(address)) = (self.canary, &address) {
+            chores.spawn(sink.serve());
+            chores.spawn(canary.run(Arc::clone(&self.app), ix, *address, has_tls));
+        }
         let router = web::router(Arc::clone(&self.app));
         let listener = tokio::spawn(self.listener.serve(router, self.app, ending));
         let address = address.map_or_else(|_| "?".to_owned(), |address| address.to_string());
@@ -305,9 +335,12 @@ async fn admin(
 }
 
 /// Notifications for receivers that are no longer in the configuration would wait for ever.
-async fn retire_receivers(store: &StoreHandle, settings: &Settings, clock: &Clock) -> Result<(), AppError> {
-    let known: Vec<String> = settings
-        .receivers
+async fn retire_receivers(
+    store: &StoreHandle,
+    receivers: &[Receiver],
+    clock: &Clock,
+) -> Result<(), AppError> {
+    let known: Vec<String> = receivers
         .iter()
         .map(|receiver| receiver.name.to_string())
         .collect();
@@ -344,7 +377,18 @@ async fn sweep(
         .collect();
     let told = store.call("read who was told", |store| store.told()).await?;
     let mut planner = Planner::new(receivers, settings.routes.clone(), told);
-    let plan = Box::new(move |changes: &[Change]| planner.plan(changes));
+    let canary = settings.canary.clone();
+    // What concerns the canary's own box is proof, and goes its own way.
+    let plan = Box::new(move |changes: &[Change]| {
+        let rows = changes.iter().flat_map(|change| {
+            if is_canarys(&change.incident) {
+                proof::rows::rows(change, canary.as_ref())
+            } else {
+                planner.plan(std::slice::from_ref(change))
+            }
+        });
+        rows.collect()
+    });
     let wake = Box::new(move || bells.iter().for_each(|bell| bell.notify_one()));
     let boxes = directory.iter().filter_map(state::box_info).collect();
     let keep = Arc::new(store.clone());
@@ -359,16 +403,21 @@ async fn sweep(
 }
 
 fn workers(
-    settings: &Settings,
+    receivers: &[Receiver],
     store: &StoreHandle,
     bells: &[Arc<Notify>],
     metrics: &NotifyMetrics,
     intake: &Intake,
 ) -> Result<Workers, AppError> {
     let outbox = Arc::new(store.clone());
-    let worker = |(receiver, bell): (&crate::settings::Receiver, &Arc<Notify>)| {
+    let worker = |(receiver, bell): (&Receiver, &Arc<Notify>)| {
         let intake = intake.clone();
-        let health = move |health: ReceiverHealth| intake.receiver(&health.receiver, health.failing);
+        let health = move |health: ReceiverHealth| {
+            // That the sink fails is the canary's to tell.
+            if health.receiver != SINK {
+                intake.receiver(&health.receiver, health.failing);
+            }
+        };
         Ok(Worker {
             receiver: receiver.clone(),
             outbox: Arc::clone(&outbox),
@@ -378,7 +427,52 @@ fn workers(
             health: Box::new(health) as Box<dyn Fn(ReceiverHealth) + Send + Sync>,
         })
     };
-    settings.receivers.iter().zip(bells).map(worker).collect()
+    receivers.iter().zip(bells).map(worker).collect()
+}
+
+/// The canary and its sink, if there is to be one.
+async fn canary(
+    settings: &Settings,
+    clock: &Clock,
+    registry: &Registry,
+    loaded: &Loaded,
+) -> Result<Option<(Canary, Sink)>, AppError> {
+    let Some(wanted) = settings.canary.clone() else {
+        return Ok(None);
+    };
+    let name = canary::name();
+    if loaded.boxes.iter().any(|known| known.name == name) {
+        tracing::error!(box = %name, "there is no canary: a box has its name; remove that box and add it by another name");
+        return Ok(None);
+    }
+    let (sink, arrived) = Sink::bind(clock.clone())
+        .await
+        .map_err(defect("binding a port of loopback for the canary"))?;
+    let token = new_secret(Purpose::BoxToken).map_err(defect("making the canary's token"))?;
+    let metrics = CanaryMetrics::new(registry).map_err(defect("registering metrics"))?;
+    let canary = Canary::new(wanted, token, arrived, metrics).map_err(defect("building an HTTP client"))?;
+    Ok(Some((canary, sink)))
+}
+
+fn dead_man(
+    settings: &Settings,
+    registry: &Registry,
+) -> Result<Option<(DeadMan, reqwest::Client, DeadManMetrics)>, AppError> {
+    let Some(wanted) = settings.dead_man.clone() else {
+        return Ok(None);
+    };
+    let client = dead_man::client().map_err(defect("building an HTTP client"))?;
+    let metrics = DeadManMetrics::new(registry).map_err(defect("registering metrics"))?;
+    Ok(Some((wanted, client, metrics)))
+}
+
+/// Those of the configuration, and the canary's sink.
+fn receivers(settings: &Settings, canary: Option<&(Canary, Sink)>) -> Result<Vec<Receiver>, AppError> {
+    let mut receivers = settings.receivers.clone();
+    if let Some((_, sink)) = canary {
+        receivers.push(sink.receiver().map_err(defect("reading the canary's port"))?);
+    }
+    Ok(receivers)
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {

@@ -14,6 +14,7 @@ use protocol::heartbeat::Heartbeat;
 use protocol::report::Report;
 use uuid::Uuid;
 
+use crate::incident::canary;
 use crate::incident::facts::{BoxInfo as Info, WitnessWord, Word};
 use crate::incident::ledger::Ledger;
 use crate::liveness::beat::{Accepted, Arrival, Refused};
@@ -63,6 +64,8 @@ pub(crate) struct Inbox {
     pub(crate) went: BTreeMap<BoxIx, Went>,
     pub(crate) receivers: BTreeMap<String, Option<String>>,
     pub(crate) witnesses: Vec<WitnessReply>,
+    /// What came of the canary's newest run.
+    pub(crate) canary: Option<Result<(), canary::Failed>>,
 }
 
 /// A box went; it may have come again since: its token was revoked and replaced at once.
@@ -170,7 +173,11 @@ impl Intake {
     /// A box was added, or its labels or witness changed.
     pub fn upsert(&self, info: &Info, at: Mono, wall: Timestamp) {
         let now = Moment { mono: at, wall };
-        self.shared.judge().add(info.ix, &info.labels, None, now);
+        if info.id.is_canary() {
+            self.shared.judge().add_aside(info.ix, now);
+        } else {
+            self.shared.judge().add(info.ix, &info.labels, None, now);
+        }
         let mut ledger = self.shared.ledger();
         match self.shared.inbox().went.get_mut(&info.ix) {
             Some(went) => went.came = Some(info.clone()),
@@ -193,6 +200,11 @@ impl Intake {
     /// A receiver's worker says that it fails (`Some(error)`) or works again (`None`).
     pub fn receiver(&self, name: &str, failing: Option<String>) {
         self.shared.inbox().receivers.insert(name.to_owned(), failing);
+    }
+
+    /// What came of the canary's run.
+    pub fn canary(&self, outcome: Result<(), canary::Failed>) {
+        self.shared.inbox().canary = Some(outcome);
     }
 
     /// What the box's clock is ahead, milliseconds, by its last beat.

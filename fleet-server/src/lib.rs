@@ -15,6 +15,7 @@
 //! - `sweep`: the shell that ticks
 //! - `ingest`: heartbeats as they arrive
 //! - `web`: everything else over HTTP, and the listener
+//! - `proof`: the server proves itself: the dead man's ping, the canary
 //! - `data_dir`, `sd_notify`: the machine around
 //! - `app`: all of it put together
 
@@ -32,6 +33,7 @@ pub mod store;
 pub mod sweep;
 pub mod ingest;
 pub mod web;
+pub mod proof;
 pub mod data_dir;
 pub mod sd_notify;
 pub mod app;

@@ -28,6 +28,10 @@ pub struct Settings {
     pub receivers: Vec<Receiver>,
     /// Who is told what, first match wins. Empty: every receiver gets everything.
     pub routes: Vec<Route>,
+    /// Who outside is told, again and again, that this server works.
+    pub dead_man: Option<DeadMan>,
+    /// The box inside the server that goes dark on a schedule.
+    pub canary: Option<CanarySettings>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -98,6 +102,63 @@ pub struct Webhook {
 pub struct Alertmanager {
     /// Their base URLs; at least one.
     pub urls: Vec<Url>,
+}
+
+/// A service outside that raises the alarm when this server stops pinging it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadMan {
+    /// What is pinged while all is well.
+    pub url: SecretUrl,
+    /// What is told why, when it is not.
+    pub fail_url: Option<SecretUrl>,
+    /// How a ping is sent.
+    pub method: PingMethod,
+    /// How often.
+    pub every: Duration,
+    /// A notification that nobody has heard for so long stops the pings.
+    pub unheard_after: Duration,
+}
+
+/// How a ping is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PingMethod {
+    /// `GET`: what every such service takes.
+    Get,
+    /// `POST` with an empty body.
+    Post,
+}
+
+/// A URL that is a secret as a whole: who knows it can ping in our place. `Debug` prints `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(Url);
+
+impl SecretUrl {
+    /// Wraps `url`.
+    pub const fn new(url: Url) -> Self {
+        Self(url)
+    }
+
+    /// The URL itself: for the one place that asks it.
+    pub const fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The canary: a box inside the server that goes dark on a schedule, and whose notification must arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanarySettings {
+    /// How often.
+    pub every: Duration,
+    /// How long after the moment at which it must be dark the notification may take.
+    pub grace: Duration,
+    /// A real receiver that gets it too, marked as a test.
+    pub receiver: Option<Word>,
 }
 
 /// Which incidents go to which receivers.

@@ -47,6 +47,9 @@ pub struct BoxRow {
     pub open_incidents: u32,
     /// Remedies are paused.
     pub paused: Option<Paused>,
+    /// It is the server's own canary, and nobody's machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
 }
 
 /// `GET /v1/boxes`.

@@ -39,6 +39,8 @@ words! {
         ClockSkew = "clock_skew",
         /// A receiver does not take notifications.
         ReceiverFailing = "receiver_failing",
+        /// The server's own canary went dark on schedule, and its notification did not arrive.
+        Canary = "canary",
     }
 }
 

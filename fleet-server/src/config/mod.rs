@@ -3,6 +3,7 @@
 //! Every mistake of the file is named at once. It reads the files that the configuration names as secrets, so that a
 //! missing one is found before any port is bound; certificates are checked for being there, and parsed by `web::tls`.
 
+mod proof;
 mod receivers;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,9 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
     let tls = tls(top.section("tls"));
     let liveness = liveness(top.section("liveness"));
     let (receivers, routes) = receivers::read(top);
+    let dead_man = proof::dead_man(top.section("dead_man"));
+    let canary = proof::canary(top.section("canary"), &receivers);
+    proof::reserved(top, &receivers);
     Some(Settings {
         listen: listen?,
         data_dir,
@@ -61,6 +65,8 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
         liveness,
         receivers,
         routes,
+        dead_man,
+        canary,
     })
 }
 

@@ -151,7 +151,8 @@ impl Ledger {
                 | Kind::PlannedOverdue
                 | Kind::DuplicateIdentity
                 | Kind::ClockSkew
-                | Kind::ReceiverFailing => {}
+                | Kind::ReceiverFailing
+                | Kind::Canary => {}
             }
         }
         changes

@@ -214,7 +214,7 @@ impl Ledger {
     fn gone_besides(&self, ix: BoxIx) -> u32 {
         let others = self
             .all_facts()
-            .filter(|facts| facts.info.ix != ix && facts.is_gone());
+            .filter(|facts| facts.info.ix != ix && facts.is_gone() && !facts.info.id.is_canary());
         others.count() as u32
     }
 

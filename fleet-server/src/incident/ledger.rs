@@ -12,6 +12,7 @@ use protocol::names::{BoxName, Labels};
 use protocol::report::Report;
 use url::Url;
 
+use super::canary;
 use super::change::Change;
 use super::facts::{BoxInfo, Facts};
 use super::gone::group_labels;
@@ -252,6 +253,9 @@ impl Ledger {
         if let Some(link) = self.link(id) {
             details.insert("link".into(), link.into());
         }
+        if key.about.is_some_and(|ix| self.is_canary(ix)) {
+            details.insert(canary::MARK.into(), true.into());
+        }
         let facts = key.about.and_then(|ix| self.facts_mut(ix));
         let (box_name, labels) = match facts {
             Some(facts) => {
@@ -326,7 +330,7 @@ impl Open {
 
 /// Details that outlive what is newly said.
 fn kept(details: &Details) -> Details {
-    const KEPT: [&str; 4] = ["runbook", "subject", "link", "last_remedy"];
+    const KEPT: [&str; 5] = ["runbook", "subject", "link", "last_remedy", canary::MARK];
     details
         .iter()
         .filter(|(name, _)| KEPT.contains(&name.as_str()))

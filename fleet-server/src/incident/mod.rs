@@ -11,6 +11,7 @@
 //! - `checks`: what reports say
 //! - `units`: what beats say of gateway units between two reports
 //! - `others`: checks that stopped, clocks, receivers
+//! - [`canary`]: the server's own canary: its mark, and the page if its way to a notification is broken
 
 pub mod change;
 pub mod facts;
@@ -21,6 +22,7 @@ mod gone;
 mod checks;
 mod units;
 mod others;
+pub mod canary;
 
 pub use gone::{group_of, subject_of};
 

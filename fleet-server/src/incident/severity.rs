@@ -8,6 +8,7 @@
 //! | `remedy_gave_up` | page | the machine has done what it can |
 //! | `duplicate_identity` | page | one of two machines is unwatched, and a token may be stolen |
 //! | `receiver_failing` | page | the next alert may reach nobody |
+//! | `canary` | page | the way from a death to a notification does not work; nobody may hear of the next one |
 //! | `backup` `tailscale` failing | ticket | in office hours is early enough |
 //! | `checks_stopped` | ticket | the box is live and its gateway unit is still followed |
 //! | `clock_skew` | ticket | nothing is judged by that clock |
@@ -39,7 +40,8 @@ pub fn of(kind: Kind) -> Severity {
         | Kind::Disk
         | Kind::RemedyGaveUp
         | Kind::DuplicateIdentity
-        | Kind::ReceiverFailing => Severity::Page,
+        | Kind::ReceiverFailing
+        | Kind::Canary => Severity::Page,
         Kind::Backup | Kind::Tailscale | Kind::ChecksStopped | Kind::ClockSkew => Severity::Ticket,
     }
 }

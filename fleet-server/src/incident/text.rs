@@ -12,6 +12,8 @@
 //!   (`report`, `units`), `last_remedy`
 //! - `remedy_gave_up`: `last_remedy`
 //! - `checks_stopped`: `report_age_secs`; `clock_skew`: `ahead_ms`; `receiver_failing`: `receiver`, `error`
+//! - `canary`: `stage` (`ingest`, `verdict`, `delivery`), `waited_secs`, `missing` (receivers), `error`; an incident of
+//!   the canary's own box has `canary: true`
 
 use std::time::Duration;
 

@@ -31,15 +31,18 @@ impl GroupIx {
     const NONE: Self = Self(u32::MAX);
 }
 
-/// The groups of one box, besides the fleet.
+/// The groups of one box; the last place is the fleet's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memberships([GroupIx; GROUP_LABELS]);
+pub struct Memberships([GroupIx; GROUP_LABELS + 1]);
 
 impl Memberships {
+    /// In no group, not even the fleet: the server's own canary. It goes dark on purpose, so it may neither make a
+    /// storm nor hide one, nor make the server doubt itself.
+    pub const ASIDE: Self = Self([GroupIx::NONE; GROUP_LABELS + 1]);
+
     /// Its groups, then the fleet: the narrower ones first.
     pub fn iter(&self) -> impl Iterator<Item = GroupIx> {
-        let groups = self.0.into_iter().filter(|group| *group != GroupIx::NONE);
-        groups.chain([GroupIx::FLEET])
+        self.0.into_iter().filter(|group| *group != GroupIx::NONE)
     }
 
     /// Whether the box is in `group`.
@@ -104,7 +107,8 @@ impl Census {
 
     /// The groups of a box with these labels, held until [`leave`](Self::leave).
     pub fn memberships(&mut self, labels: &Labels) -> Memberships {
-        let mut of = [GroupIx::NONE; GROUP_LABELS];
+        let mut of = [GroupIx::NONE; GROUP_LABELS + 1];
+        of[GROUP_LABELS] = GroupIx::FLEET;
         for (slot, name) in of.iter_mut().zip(self.labels.clone()) {
             if let Some(value) = labels.get(&name) {
                 let value = value.to_owned();

@@ -53,6 +53,11 @@ impl Judge {
         self.tracker.add(ix, labels, memory, now);
     }
 
+    /// The server's own canary joins: judged like any box, but in no group and in no count.
+    pub fn add_aside(&mut self, ix: BoxIx, now: Moment) {
+        self.tracker.add_aside(ix, now);
+    }
+
     /// A storm goes on from before the start.
     pub fn restore_storm(&mut self, storm: OpenStorm, now: Mono) {
         let group = self.tracker.census.hold(storm.group);
@@ -106,7 +111,8 @@ impl Judge {
         if self.doubt.warming(now.mono) {
             return;
         }
-        match self.doubt.look(now.mono, &self.tracker.census, !due.is_empty()) {
+        let somebody = due.iter().any(|proposal| self.tracker.is_counted(proposal.ix));
+        match self.doubt.look(now.mono, &self.tracker.census, somebody) {
             Sight::Clear => self.storms.judge(&mut self.tracker, due, now),
             Sight::Blind => {}
             Sight::BlindNow(count) => self.doubted(BlindWhy::Collapse, count, now),

@@ -13,7 +13,7 @@ use protocol::names::Labels;
 
 use super::beat::{Arrival, Refused, WitnessAnswer};
 use super::cell::{Cell, Learnt, State, Suspicion, arrived, bounded, learn, restored, silent_for};
-use super::census::{Census, Counts, GroupIx, QUICK, RECENT};
+use super::census::{Census, Counts, GroupIx, Memberships, QUICK, RECENT};
 use super::event::{Cause, Event, Transition, What};
 use super::history::History;
 use super::identity::{Identity, Newer};
@@ -95,6 +95,21 @@ impl Tracker {
     /// A box joins, as remembered or unseen; or its labels change.
     pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Record>, now: Moment) {
         let groups = self.census.memberships(labels);
+        self.add_to(ix, groups, memory, now);
+    }
+
+    /// The server's own canary joins: judged like any box, and counted nowhere.
+    pub fn add_aside(&mut self, ix: BoxIx, now: Moment) {
+        self.add_to(ix, Memberships::ASIDE, None, now);
+    }
+
+    /// Whether the box counts among the fleet.
+    pub fn is_counted(&self, ix: BoxIx) -> bool {
+        self.cell(ix)
+            .is_some_and(|cell| cell.groups != Memberships::ASIDE)
+    }
+
+    fn add_to(&mut self, ix: BoxIx, groups: Memberships, memory: Option<&Record>, now: Moment) {
         if let Some(cell) = self.cell(ix) {
             let (was, every, old) = (cell.counts, cell.every, cell.groups);
             self.census.change(old, (was, every), (Counts::Not, every));

@@ -128,7 +128,8 @@ fn failing_receiver(incident: &Incident) -> Option<&str> {
     }
 }
 
-fn row(change: &Change, receiver: String) -> OutboxRow {
+/// The row that tells `receiver` of `change`.
+pub(crate) fn row(change: &Change, receiver: String) -> OutboxRow {
     OutboxRow {
         id: 0,
         receiver,

@@ -26,6 +26,16 @@ use crate::notify::outbox::OutboxRow;
 #[serde(transparent)]
 pub struct BoxId(pub i64);
 
+impl BoxId {
+    /// The server's own canary: a box in memory only, of which the store never hears (its ids start at 1).
+    pub const CANARY: Self = Self(0);
+
+    /// Whether it is the server's own canary.
+    pub fn is_canary(self) -> bool {
+        self == Self::CANARY
+    }
+}
+
 /// A box as added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoxRecord {
@@ -145,6 +155,8 @@ pub struct IncidentFilter {
     pub kind: Option<Kind>,
     /// Only about this box.
     pub box_name: Option<BoxName>,
+    /// Not about this box.
+    pub except_box: Option<BoxName>,
     /// From this row of the result on.
     pub offset: u64,
     /// At most so many rows.
@@ -167,6 +179,15 @@ pub struct Pending {
     pub receiver: String,
     /// Notifications not yet delivered.
     pub count: u64,
+    /// When the oldest of them was queued.
+    pub oldest: Timestamp,
+}
+
+/// What one receiver has not taken and nobody else has heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    /// The receiver.
+    pub receiver: String,
     /// When the oldest of them was queued.
     pub oldest: Timestamp,
 }
@@ -293,6 +314,11 @@ pub trait Store: Send {
     fn attempt_failed(&mut self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError>;
     /// What waits, by receiver.
     fn pending(&mut self) -> Result<Vec<Pending>, StoreError>;
+    /// What waits, by receiver, without what somebody has heard of by another way: the same notification was delivered
+    /// to another receiver, or it was delivered to somebody that this receiver fails (and that is still so).
+    fn unheard(&mut self) -> Result<Vec<Unheard>, StoreError>;
+    /// The receivers that have not yet taken everything that was queued for them about an incident.
+    fn waiting_for(&mut self, incident: i64) -> Result<Vec<String>, StoreError>;
     /// Gives up what waits for receivers that are not among `known` (taken out of the configuration); how many.
     fn abandon_others(&mut self, known: &[String], at: Timestamp) -> Result<u64, StoreError>;
 

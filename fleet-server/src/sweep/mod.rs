@@ -96,6 +96,9 @@ impl<K: Keep> Sweep<K> {
         let mut changes = sweep.intake.shared.ledger().forget_removed(now);
         let gone = sweep.intake.shared.ledger().known_receivers(&receivers, now);
         changes.extend(gone);
+        if settings.canary.is_none() {
+            changes.extend(sweep.intake.shared.ledger().no_canary(now));
+        }
         sweep.decided(changes);
         sweep
     }
@@ -188,6 +191,9 @@ impl<K: Keep> Sweep<K> {
         }
         for (name, failing) in inbox.receivers {
             changes.extend(ledger.receiver(&name, failing.as_deref(), now));
+        }
+        if let Some(outcome) = inbox.canary {
+            changes.extend(ledger.canary(outcome.err().as_ref(), now));
         }
         changes
     }

@@ -121,7 +121,8 @@ fn reconciled(
         | Kind::RemedyGaveUp
         | Kind::DuplicateIdentity
         | Kind::ClockSkew
-        | Kind::ReceiverFailing => None,
+        | Kind::ReceiverFailing
+        | Kind::Canary => None,
     });
     if let Some((state, incident)) = own {
         let record = record.unwrap_or_else(|| forgotten(incident));

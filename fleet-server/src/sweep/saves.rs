@@ -121,6 +121,8 @@ fn memories(shared: &Shared, boxes: &BTreeSet<BoxIx>, now: Moment) -> Vec<BoxMem
         boxes
             .iter()
             .filter_map(|ix| Some((*ix, ledger.facts(*ix)?.info.id)))
+            // It is made anew at each start.
+            .filter(|(_, id)| !id.is_canary())
             .collect()
     };
     let judge = shared.judge();

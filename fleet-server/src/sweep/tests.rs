@@ -279,6 +279,8 @@ fn settings() -> Settings {
             }),
         }],
         routes: vec![],
+        dead_man: None,
+        canary: None,
     }
 }
 

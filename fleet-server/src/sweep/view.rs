@@ -9,6 +9,7 @@ use protocol::heartbeat::{Paused, UnitState};
 use protocol::incident::{Incident, Kind, Severity};
 use protocol::report::{Report, Status};
 
+use crate::incident::canary::is_canarys;
 use crate::incident::facts::{BoxInfo, Facts};
 use crate::intake::Intake;
 use crate::liveness::BoxIx;
@@ -89,7 +90,7 @@ impl View {
         Self { intake }
     }
 
-    /// Every box, by place.
+    /// Every box, by place, the canary too.
     pub fn boxes(&self) -> Vec<BoxView> {
         let rows = self.intake.shared.judge().rows();
         let ledger = self.intake.shared.ledger();
@@ -114,11 +115,12 @@ impl View {
         self.intake.shared.ledger().open_incidents().cloned().collect()
     }
 
-    /// Kind and severity of the open incidents.
+    /// Kind and severity of the open incidents, without those of the canary's own box.
     pub fn open_kinds(&self) -> Vec<(Kind, Severity)> {
         let ledger = self.intake.shared.ledger();
         ledger
             .open_incidents()
+            .filter(|incident| !is_canarys(incident))
             .map(|incident| (incident.kind, incident.severity))
             .collect()
     }

@@ -22,6 +22,7 @@ use super::problem::{Refusal, Segment};
 use super::query::Query;
 use super::state::App;
 use crate::directory::{BoxEntry, Role, TokenHash};
+use crate::incident::canary;
 use crate::liveness::BoxIx;
 use crate::store::{BoxRecord, NewBox, StoreError};
 use crate::sweep::view::BoxView;
@@ -33,16 +34,17 @@ const OVERLAP_MAX: u64 = 7 * 24 * 3600;
 /// Bytes of a witness address.
 const WITNESS_BYTES: usize = 260;
 
-/// `GET /v1/boxes[?state=&label=name=value&q=&page=&per_page=]`.
+/// `GET /v1/boxes[?state=&label=name=value&q=&canary=true&page=&per_page=]`. The server's own canary only if asked for.
 pub async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Json<BoxPage>, Refusal> {
     auth::operator(&app, &headers, Role::Viewer)?;
-    let query = Query::of(&uri, &["state", "label", "q", "page", "per_page"])?;
+    let query = Query::of(&uri, &["state", "label", "q", "canary", "page", "per_page"])?;
     let page = query.page()?;
     let state: Option<Liveness> = query.parsed("state")?;
+    let show_canary = query.parsed("canary")?.unwrap_or(false);
     let text = query.one("q")?.map(str::to_lowercase);
     let labels: Vec<(&str, &str)> = query.all("label").map(label).collect::<Result<_, _>>()?;
     let mut views: HashMap<BoxIx, BoxView> = app
@@ -54,6 +56,7 @@ pub async fn list(
     let mut found: Vec<(BoxEntry, Option<BoxView>)> = app
         .directory()
         .iter()
+        .filter(|entry| show_canary || !entry.record.id.is_canary())
         .filter(|entry| {
             text.as_ref()
                 .is_none_or(|text| entry.record.name.as_str().to_lowercase().contains(text))
@@ -98,6 +101,7 @@ pub async fn add(State(app): State<Arc<App>>, request: Request<Body>) -> Result<
     let operator = auth::operator(&app, &head.headers, Role::Operator)?;
     let bytes = body::read(&head.headers, content, limits::REQUEST_BODY_BYTES).await?;
     let wanted: AddBox = body::json(&bytes)?;
+    not_reserved(&wanted.name)?;
     if let Some(address) = &wanted.witness_tcp {
         witness(address)?;
     }
@@ -137,7 +141,7 @@ pub async fn remove(
 ) -> Result<StatusCode, Refusal> {
     let operator = auth::operator(&app, &headers, Role::Admin)?;
     let _order = app.changes.lock().await;
-    let entry = find(&app, &name)?;
+    let entry = changeable(&app, &name)?;
     let id = entry.record.id;
     match app
         .store
@@ -178,7 +182,7 @@ pub async fn rotate(
         .saturating_add(SignedDuration::from_secs(overlap as i64))
         .unwrap_or(at);
     let _order = app.changes.lock().await;
-    let entry = find(&app, &name)?;
+    let entry = changeable(&app, &name)?;
     let id = entry.record.id;
     let record = app
         .store
@@ -201,7 +205,7 @@ pub async fn revoke(
 ) -> Result<StatusCode, Refusal> {
     let operator = auth::operator(&app, &headers, Role::Operator)?;
     let _order = app.changes.lock().await;
-    let entry = find(&app, &name)?;
+    let entry = changeable(&app, &name)?;
     // First here: whatever the store says, these tokens are good for nothing from now on.
     put(
         &app,
@@ -250,6 +254,31 @@ fn find(app: &App, name: &str) -> Result<BoxEntry, Refusal> {
     known.ok_or_else(|| Refusal::not_found(format!("there is no box named {shown:?}")))
 }
 
+/// As [`find`], for a change: the canary is the server's own affair.
+fn changeable(app: &App, name: &str) -> Result<BoxEntry, Refusal> {
+    let entry = find(app, name)?;
+    if entry.record.id.is_canary() {
+        return Err(reserved());
+    }
+    Ok(entry)
+}
+
+/// No box may be named as the canary is.
+pub(super) fn not_reserved(name: &BoxName) -> Result<(), Refusal> {
+    if *name == canary::name() {
+        return Err(reserved());
+    }
+    Ok(())
+}
+
+fn reserved() -> Refusal {
+    let detail = format!(
+        "{} is the server's own canary; the server's configuration has it under [canary]",
+        canary::NAME
+    );
+    Refusal::new(StatusCode::CONFLICT, "reserved", "A reserved name", detail)
+}
+
 fn row(entry: &BoxEntry, view: Option<&BoxView>) -> BoxRow {
     BoxRow {
         name: entry.record.name.clone(),
@@ -260,6 +289,7 @@ fn row(entry: &BoxEntry, view: Option<&BoxView>) -> BoxRow {
         worst: view.and_then(|view| view.worst),
         open_incidents: view.map_or(0, |view| view.open_incidents),
         paused: view.and_then(|view| view.paused.clone()),
+        canary: entry.record.id.is_canary(),
     }
 }
 

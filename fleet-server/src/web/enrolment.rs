@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::auth::{self, Purpose, new_secret};
 use super::body;
-use super::boxes::{never_kept, no_random, put};
+use super::boxes::{never_kept, no_random, not_reserved, put};
 use super::connection::Arrived;
 use super::problem::Refusal;
 use super::state::App;
@@ -50,6 +50,7 @@ pub async fn enroll(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
     let token = new_secret(Purpose::BoxToken).map_err(no_random)?;
     let code = TokenHash::of(&wanted.code);
     let name = wanted.name;
+    not_reserved(&name)?;
     let new = NewBox {
         name: name.clone(),
         labels: Labels::default(),

@@ -10,13 +10,12 @@ use axum::response::{IntoResponse, Response};
 use super::metrics::{BoxSample, Scrape, render};
 use super::problem::Refusal;
 use super::state::App;
+use crate::proof::healthy::STUCK_AFTER;
 use crate::sd_notify;
 use crate::sweep::view::{BoxView, Health};
 
 /// The text format of Prometheus.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// A loop that turns every 50 ms and has not for so long is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// A scrape does not wait longer for the store; it then shows the figures of the one before.
 const STORE_WAIT: Duration = Duration::from_secs(2);
 
@@ -42,8 +41,12 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
         .await;
     app.metrics
         .look(&health, pending.ok().as_deref(), app.clock.wall());
+    let boxes = app.view.boxes().into_iter();
     let scrape = Scrape {
-        boxes: app.view.boxes().into_iter().map(sample).collect(),
+        boxes: boxes
+            .filter(|view| !view.info.id.is_canary())
+            .map(sample)
+            .collect(),
         open: app.view.open_kinds(),
     };
     let text = render(&scrape, &app.registry).map_err(|err| {

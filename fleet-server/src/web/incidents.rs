@@ -9,27 +9,33 @@ use axum::response::Json;
 use protocol::api::{AckIncident, IncidentDetail, IncidentPage};
 use protocol::incident::Ack;
 use protocol::limits;
+use protocol::names::BoxName;
 
 use super::problem::{Refusal, Segment};
 use super::query::Query;
 use super::state::App;
 use super::{auth, body};
 use crate::directory::Role;
+use crate::incident::canary;
 use crate::store::{IncidentFilter, StoredIncident};
 
-/// `GET /v1/incidents[?open=true|false&kind=&box=&page=&per_page=]`, newest first.
+/// `GET /v1/incidents[?open=true|false&kind=&box=&canary=true&page=&per_page=]`, newest first. Those of the server's own
+/// canary only if asked for.
 pub async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Json<IncidentPage>, Refusal> {
     auth::operator(&app, &headers, Role::Viewer)?;
-    let query = Query::of(&uri, &["open", "kind", "box", "page", "per_page"])?;
+    let query = Query::of(&uri, &["open", "kind", "box", "canary", "page", "per_page"])?;
     let page = query.page()?;
+    let box_name: Option<BoxName> = query.parsed("box")?;
+    let canary = query.parsed("canary")?.unwrap_or(false) || box_name == Some(canary::name());
     let filter = IncidentFilter {
         open: query.parsed("open")?,
         kind: query.parsed("kind")?,
-        box_name: query.parsed("box")?,
+        box_name,
+        except_box: (!canary).then(canary::name),
         offset: page.offset(),
         limit: page.rows,
     };

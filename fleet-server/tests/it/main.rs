@@ -10,4 +10,5 @@ mod beats;
 mod binary;
 mod boxes;
 mod fixture;
+mod proof;
 mod tls;

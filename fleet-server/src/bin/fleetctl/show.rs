@@ -47,6 +47,12 @@ pub(crate) fn one_box(detail: &BoxDetail, now: Timestamp) -> String {
             Cell::plain(detail.witness_tcp.as_deref().unwrap_or("none")),
         ),
     ];
+    if row.canary {
+        facts.push((
+            "canary",
+            Cell::plain("the server's own; it goes dark on a schedule"),
+        ));
+    }
     if let Some(ms) = detail.clock_skew_ms {
         facts.push(("clock", Cell::plain(format!("{ms:+} ms against the server"))));
     }

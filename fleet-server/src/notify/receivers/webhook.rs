@@ -27,7 +27,7 @@ pub fn request(url: &Url, secret: Option<&Secret>, alert: &Alert, now: Timestamp
 }
 
 /// The signature header's value.
-fn signature(secret: &Secret, body: &[u8], now: Timestamp) -> String {
+pub fn signature(secret: &Secret, body: &[u8], now: Timestamp) -> String {
     let t = now.as_second();
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes a key of any length");

@@ -108,6 +108,10 @@ pub(super) fn list(db: &Connection, filter: &IncidentFilter) -> Result<(Vec<Stor
         conditions.push("box = ?");
         values.push(Value::Text(name.as_str().to_owned()));
     }
+    if let Some(name) = &filter.except_box {
+        conditions.push("box IS NOT ?");
+        values.push(Value::Text(name.as_str().to_owned()));
+    }
     let conditions = conditions.join(" AND ");
     let total: i64 = db.query_row(
         &format!("SELECT count(*) FROM incidents WHERE {conditions}"),

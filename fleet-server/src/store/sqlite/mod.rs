@@ -29,7 +29,7 @@ use self::reserve::Reserve;
 use self::rows::classify;
 use super::{
     BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, KnownMutes, Loaded, NewBox, OperatorRecord,
-    Pending, Store, StoreError, StoredIncident, StoredReport,
+    Pending, Store, StoreError, StoredIncident, StoredReport, Unheard,
 };
 use crate::directory::TokenHash;
 use crate::incident::change::Change;
@@ -265,6 +265,14 @@ impl Store for SqliteStore {
 
     fn pending(&mut self) -> Result<Vec<Pending>, StoreError> {
         self.read("reading the outbox", outbox::pending)
+    }
+
+    fn unheard(&mut self) -> Result<Vec<Unheard>, StoreError> {
+        self.read("reading the outbox", outbox::unheard)
+    }
+
+    fn waiting_for(&mut self, incident: i64) -> Result<Vec<String>, StoreError> {
+        self.read("reading the outbox", |db| outbox::waiting_for(db, incident))
     }
 
     fn abandon_others(&mut self, known: &[String], at: Timestamp) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::Failure;
 use super::rows::{instant, json, nanos, time, to_json};
 use crate::notify::outbox::OutboxRow;
-use crate::store::Pending;
+use crate::store::{Pending, Unheard};
 
 /// Bytes of an attempt's error that are kept.
 const ERROR_BYTES: usize = 512;
@@ -151,6 +151,36 @@ pub(super) fn pending(db: &Connection) -> Result<Vec<Pending>, Failure> {
         });
     }
     Ok(found)
+}
+
+/// A failing receiver that somebody was told of keeps nobody from hearing what waits there: they know where to look.
+pub(super) fn unheard(db: &Connection) -> Result<Vec<Unheard>, Failure> {
+    let mut statement = db.prepare(
+        "WITH known AS (SELECT DISTINCT json_extract(i.body, '$.details.receiver') AS receiver \
+         FROM incidents AS i JOIN outbox AS d ON d.incident_id = i.id \
+         WHERE i.resolved_at IS NULL AND i.kind = 'receiver_failing' AND d.outcome = 'delivered') \
+         SELECT o.receiver, min(o.queued_at) FROM outbox AS o WHERE o.done_at IS NULL \
+         AND o.receiver NOT IN (SELECT receiver FROM known WHERE receiver IS NOT NULL) \
+         AND NOT EXISTS (SELECT 1 FROM outbox AS d WHERE d.incident_id = o.incident_id AND d.key = o.key \
+         AND d.outcome = 'delivered') GROUP BY o.receiver ORDER BY o.receiver",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(Unheard {
+            receiver: row.get(0)?,
+            oldest: instant(row.get(1)?)?,
+        });
+    }
+    Ok(found)
+}
+
+pub(super) fn waiting_for(db: &Connection, incident: i64) -> Result<Vec<String>, Failure> {
+    let mut statement = db.prepare(
+        "SELECT DISTINCT receiver FROM outbox WHERE incident_id = ?1 AND done_at IS NULL ORDER BY receiver",
+    )?;
+    let rows = statement.query_map([incident], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn outbox_row(row: &rusqlite::Row<'_>) -> Result<OutboxRow, Failure> {

@@ -5,6 +5,7 @@ use rusqlite::{Transaction, params};
 
 use super::Failure;
 use super::rows::nanos;
+use crate::incident::canary;
 use crate::store::{DELIVERED_KEEP, MUTES_KEEP, MUTES_ROWS, RESOLVED_KEEP, RESOLVED_ROWS};
 
 /// Rows taken at once, so that no call holds the store for long; the rest goes with the next call.
@@ -21,6 +22,12 @@ pub(super) fn retain(tx: &Transaction<'_>, now: Timestamp) -> Result<u64, Failur
         "DELETE FROM outbox WHERE id IN (SELECT o.id FROM outbox AS o WHERE o.done_at < ?1 AND NOT EXISTS \
          (SELECT 1 FROM incidents AS i WHERE i.id = o.incident_id AND i.resolved_at IS NULL) LIMIT ?2)",
         params![before(DELIVERED_KEEP), AT_ONCE],
+    )?;
+    // The canary's own incidents prove something for a week, and would crowd out people's.
+    gone += tx.execute(
+        "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents AS i WHERE box = ?1 AND resolved_at < ?2 \
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE incident_id = i.id AND done_at IS NULL) LIMIT ?3)",
+        params![canary::NAME, before(DELIVERED_KEEP), AT_ONCE],
     )?;
     // One whose notification still waits stays: the receiver may ask for it.
     gone += tx.execute(

@@ -1,0 +1,182 @@
+//! Pure: when the canary goes dark, and what came of it.
+//!
+//! A run: the canary beats until it is live and the server judges, then falls silent right after a beat was taken (the
+//! moment of its *death*, the worst one: a whole interval passes before anything is overdue), and beats again when the
+//! notification has arrived everywhere, or has not in time. The limit is the canary's own deadline and the grace.
+//!
+//! A run proves nothing against the server while the server itself says that it judges nobody (warming up, blind,
+//! overloaded, store failing: each says so by other ways) or was paused during the run: it is skipped, and tried again
+//! soon. A failed one is tried again soon too, so that the page ends soon after the fault.
+
+use std::time::Duration;
+
+use protocol::api::Liveness;
+
+use crate::incident::canary::{Failed, Stage};
+use crate::liveness::time::Mono;
+use crate::settings::CanarySettings;
+
+/// A skipped or failed run is repeated after this, or after the usual time if that is shorter.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The first run after the start: the figures are there soon, and boxes come first.
+const FIRST: Duration = Duration::from_secs(30);
+/// How long it beats before it may die: long enough to be in nobody's books as just come back.
+const ALIVE: Duration = Duration::from_secs(3);
+
+/// What the shell sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sees {
+    /// Now.
+    pub now: Mono,
+    /// Whether the server judges; if not, the word for why.
+    pub judges: Result<(), &'static str>,
+    /// Pauses of the server's own so far.
+    pub pauses: u64,
+    /// The canary's liveness.
+    pub state: Liveness,
+    /// How long it may be silent by its own history.
+    pub dark_after: Duration,
+    /// When its last beat was taken.
+    pub taken: Option<Mono>,
+    /// Why the last one was not, if it was not.
+    pub error: Option<String>,
+    /// Receivers that have not got the notification of this death; none: it has arrived everywhere.
+    pub missing: Vec<String>,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The notification arrived, so long after the death.
+    Proven(Duration),
+    /// It proves nothing: the word for why.
+    Skipped(&'static str),
+    /// It did not arrive in time.
+    Failed(Failed),
+}
+
+/// The canary's life.
+#[derive(Debug, Clone)]
+pub struct Rounds {
+    every: Duration,
+    grace: Duration,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It beats; the next run is due at `due`.
+    Alive { due: Mono, live_since: Option<Mono> },
+    /// It is silent.
+    Dead { at: Mono, limit: Mono, pauses: u64 },
+}
+
+impl Rounds {
+    /// From the server's start.
+    pub fn new(settings: &CanarySettings, now: Mono) -> Self {
+        Self {
+            every: settings.every,
+            grace: settings.grace,
+            phase: Phase::Alive {
+                due: now + settings.every.min(FIRST),
+                live_since: None,
+            },
+        }
+    }
+
+    /// Whether it beats.
+    pub fn beats(&self) -> bool {
+        matches!(self.phase, Phase::Alive { .. })
+    }
+
+    /// The moment of its death, while it is dead.
+    pub fn died(&self) -> Option<Mono> {
+        match self.phase {
+            Phase::Dead { at, .. } => Some(at),
+            Phase::Alive { .. } => None,
+        }
+    }
+
+    /// Time has passed, or something was seen.
+    pub fn step(&mut self, sees: &Sees) -> Option<Outcome> {
+        match self.phase {
+            Phase::Alive { due, live_since } => self.alive(due, live_since, sees),
+            Phase::Dead { at, limit, pauses } => self.dead(at, limit, pauses, sees),
+        }
+    }
+
+    fn alive(&mut self, due: Mono, live_since: Option<Mono>, sees: &Sees) -> Option<Outcome> {
+        let live = sees.state == Liveness::Live && sees.error.is_none() && sees.taken.is_some();
+        let live_since = live.then(|| live_since.unwrap_or(sees.now));
+        self.phase = Phase::Alive { due, live_since };
+        if sees.now < due {
+            return None;
+        }
+        if let Err(why) = sees.judges {
+            return Some(self.over(Outcome::Skipped(why), sees.now));
+        }
+        match (live_since, sees.taken) {
+            (Some(since), Some(taken)) => {
+                // Only in the moment in which a beat was taken: then the figure is from that beat on.
+                let dies = sees.now.since(since) >= ALIVE && taken >= due;
+                if dies {
+                    self.phase = Phase::Dead {
+                        at: taken,
+                        limit: taken + sees.dark_after + self.grace,
+                        pauses: sees.pauses,
+                    };
+                }
+                None
+            }
+            (Some(_) | None, _) if sees.now.since(due) >= sees.dark_after + self.grace => {
+                let failed = Failed {
+                    stage: Stage::Ingest,
+                    waited: sees
+                        .taken
+                        .map_or(sees.now.since(due), |taken| sees.now.since(taken)),
+                    missing: Vec::new(),
+                    error: sees.error.clone(),
+                };
+                Some(self.over(Outcome::Failed(failed), sees.now))
+            }
+            (Some(_) | None, _) => None,
+        }
+    }
+
+    fn dead(&mut self, at: Mono, limit: Mono, pauses: u64, sees: &Sees) -> Option<Outcome> {
+        let waited = sees.now.since(at);
+        let outcome = if sees.missing.is_empty() {
+            Outcome::Proven(waited)
+        } else if let Err(why) = sees.judges {
+            Outcome::Skipped(why)
+        } else if sees.now < limit {
+            return None;
+        } else if sees.pauses != pauses {
+            Outcome::Skipped("paused")
+        } else {
+            Outcome::Failed(Failed {
+                stage: match sees.state {
+                    Liveness::Dark | Liveness::Silent => Stage::Delivery,
+                    Liveness::Unseen | Liveness::Live | Liveness::Suspect | Liveness::Away => Stage::Verdict,
+                },
+                waited,
+                missing: sees.missing.clone(),
+                error: None,
+            })
+        };
+        Some(self.over(outcome, sees.now))
+    }
+
+    fn over(&mut self, outcome: Outcome, now: Mono) -> Outcome {
+        let wait = match &outcome {
+            // From death to death, however long a run takes.
+            Outcome::Proven(took) => self.every.saturating_sub(*took),
+            Outcome::Skipped(_) | Outcome::Failed(_) => self.every.min(AGAIN),
+        };
+        self.phase = Phase::Alive {
+            due: now + wait,
+            live_since: None,
+        };
+        outcome
+    }
+}

@@ -1,0 +1,292 @@
+//! The server proves itself: the real binary, a service outside that counts pings, and a real receiver.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_fleet-server");
+const CTL: &str = env!("CARGO_BIN_EXE_fleetctl");
+/// Longer than anything here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Somebody outside who speaks HTTP: a dead man's service, or a receiver.
+#[derive(Clone)]
+struct Outside {
+    port: u16,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    status: Arc<Mutex<u16>>,
+}
+
+#[derive(Clone)]
+struct Heard {
+    at: Instant,
+    head: String,
+    body: String,
+}
+
+impl Outside {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let outside = Self {
+            port: listener.local_addr().unwrap().port(),
+            heard: Arc::default(),
+            status: Arc::new(Mutex::new(200)),
+        };
+        let (heard, status) = (Arc::clone(&outside.heard), Arc::clone(&outside.status));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (heard, status) = (Arc::clone(&heard), Arc::clone(&status));
+                std::thread::spawn(move || talk(stream, &heard, &status));
+            }
+        });
+        outside
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    fn answers(&self, status: u16) {
+        *self.status.lock().unwrap() = status;
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    fn pings(&self, path: &str) -> usize {
+        let wanted = format!(" {path} ");
+        self.heard()
+            .iter()
+            .filter(|heard| heard.head.contains(&wanted))
+            .count()
+    }
+
+    /// Alerts that were taken: kind, event, and the whole.
+    fn alerts(&self) -> Vec<(String, String, Value)> {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let alert = |heard: &Heard| {
+            let alert: Value = serde_json::from_str(&heard.body).ok()?;
+            Some((word(&alert["incident"]["kind"]), word(&alert["event"]), alert))
+        };
+        self.heard().iter().filter_map(alert).collect()
+    }
+}
+
+fn talk(stream: TcpStream, heard: &Mutex<Vec<Heard>>, status: &Mutex<u16>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let length = head
+            .to_ascii_lowercase()
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+            .unwrap_or(0);
+        let mut body = vec![0; length];
+        if reader.read_exact(&mut body).is_err() {
+            return;
+        }
+        let code = *status.lock().unwrap();
+        if code == 200 {
+            heard.lock().unwrap().push(Heard {
+                at: now(),
+                head,
+                body: String::from_utf8_lossy(&body).into_owned(),
+            });
+        }
+        if write!(writer, "HTTP/1.1 {code} x\r\ncontent-length: 0\r\n\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// A server process; its log says on which port it listens.
+struct Process {
+    child: Child,
+    url: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    fn start(dir: &Path, more: &str) -> Self {
+        let config = dir.join("fleet-server.toml");
+        let data = dir.join("data");
+        std::fs::write(
+            &config,
+            format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n{more}"),
+        )
+        .unwrap();
+        let mut child = Command::new(SERVER)
+            .arg("--config")
+            .arg(&config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        let url = loop {
+            let from = text.len();
+            assert!(lines.read_line(&mut text).unwrap() > 0, "it ended: {text}");
+            if let Some(rest) = text[from..].split("address=").nth(1) {
+                break format!("http://{}", rest.split_whitespace().next().unwrap());
+            }
+        };
+        let log = Arc::new(Mutex::new(text));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { child, url, log }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn ctl(&self, dir: &Path, args: &[&str]) -> String {
+        let token = dir.join("data/admin.token");
+        let out = Command::new(CTL)
+            .args(["--server", &self.url, "--token-file", token.to_str().unwrap()])
+            .args(args)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+    }
+
+    fn metrics(&self) -> String {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// The value of one series.
+    fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics();
+        let line = text.lines().find(|line| {
+            line.strip_prefix(series)
+                .is_some_and(|rest| rest.starts_with(' '))
+        })?;
+        line.rsplit_once(' ')?.1.parse().ok()
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of processes runs in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of processes runs in real time")]
+fn pause(length: Duration) {
+    std::thread::sleep(length);
+}
+
+fn wait_for<T>(what: &str, server: &Process, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            start.elapsed() < LIMIT,
+            "no {what} within {LIMIT:?}; the log:\n{}",
+            server.log()
+        );
+        pause(Duration::from_millis(50));
+    }
+}
+
+fn receiver(name: &str, outside: &Outside) -> String {
+    format!(
+        "[[receiver]]\nname = {name:?}\nwebhook = {{ url = {:?} }}\n",
+        outside.url("/alert")
+    )
+}
+
+const PROVEN: &str = "fleet_canary_death_to_delivered_seconds_count";
+
+#[test]
+fn the_canary_proves_the_way_and_tells_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = Outside::start();
+    let config = format!("[canary]\nevery = \"5s\"\n{}", receiver("people", &people));
+    let server = Process::start(dir.path(), &config);
+    wait_for("proof", &server, || (server.metric(PROVEN)? >= 2.0).then_some(()));
+    let took = server
+        .metric("fleet_canary_death_to_delivered_seconds_sum")
+        .unwrap()
+        / server.metric(PROVEN).unwrap();
+    assert!((3.0..12.0).contains(&took), "{took} s from death to delivery");
+    eprintln!("canary: death to delivered {took:.2} s");
+    let text = server.metrics();
+    for wanted in [
+        "fleet_canary_death_to_delivered_seconds_bucket{le=\"8\"}",
+        "fleet_canary_last_success_timestamp_seconds ",
+        "fleet_canary_runs_total{result=\"failed\"} 0",
+        "fleet_incidents_open{kind=\"canary\",severity=\"page\"} 0",
+        "fleet_boxes{state=\"live\"} 0",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+    }
+    assert!(!text.contains("box=\"fleet-canary\""), "{text}");
+    assert_eq!(people.alerts().len(), 0, "people hear nothing while all is well");
+    let ctl = |args: &[&str]| server.ctl(dir.path(), args);
+    assert_eq!(ctl(&["incident", "list", "--all"]), "no incidents\n");
+    assert_eq!(ctl(&["box", "list"]), "no boxes\n");
+    assert!(ctl(&["incident", "list", "--all", "--box", "fleet-canary"]).contains("box_dark"));
+    assert!(ctl(&["box", "show", "fleet-canary"]).contains("canary"));
+    for change in ["remove", "revoke", "rotate"] {
+        let said = ctl(&["box", change, "fleet-canary"]);
+        assert!(said.contains("[canary]"), "{said}");
+    }
+    assert!(ctl(&["box", "add", "fleet-canary"]).contains("own canary"));
+
+    // Killed in the middle of a death: the next start ends what was left open, and proves the way anew.
+    wait_for("death", &server, || {
+        ctl(&["box", "show", "fleet-canary"])
+            .contains("dark")
+            .then_some(())
+    });
+    drop(server);
+    let server = Process::start(dir.path(), &config);
+    wait_for("proof after a kill", &server, || {
+        (server.metric(PROVEN)? >= 1.0).then_some(())
+    });
+    let all = server.ctl(dir.path(), &["incident", "list", "--box", "fleet-canary"]);
+    assert!(!all.contains("removed"), "{all}");
+    assert_eq!(
+        people.alerts().len(),
+        0,
+        "people hear nothing of a restart either"
+    );
+}
