@@ -9,6 +9,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -16,13 +17,12 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::directory::{Directory, Role, TokenHash};
-use crate::incident::canary::{self, is_canarys};
-use crate::incident::change::Change;
+use crate::incident::canary;
 use crate::intake::Intake;
 use crate::liveness::BoxIx;
 use crate::notify::http::HttpSender;
 use crate::notify::metrics::NotifyMetrics;
-use crate::notify::route::Planner;
+use crate::notify::plan::Planner;
 use crate::notify::worker::{ReceiverHealth, Worker};
 use crate::proof::canary::Canary;
 use crate::proof::metrics::{CanaryMetrics, DeadManMetrics};
@@ -47,6 +47,8 @@ use crate::web::{self, health, state};
 pub const EXIT_CONFIG: u8 = 78;
 /// The name of the first operator.
 const ADMIN: &str = "admin";
+/// Incidents that ended lately, to count what comes again and again.
+const ENDED: u32 = 20_000;
 /// How long the judging side may take to write what it knows.
 const JUDGING_END: Duration = Duration::from_secs(8);
 /// How long a sending under way may take to end.
@@ -365,7 +367,7 @@ type Workers = Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + 
 async fn sweep(
     settings: &Settings,
     directory: &Directory,
-    loaded: Loaded,
+    mut loaded: Loaded,
     store: &StoreHandle,
     clock: &Clock,
     bells: Vec<Arc<Notify>>,
@@ -376,19 +378,21 @@ async fn sweep(
         .map(|receiver| receiver.name.to_string())
         .collect();
     let told = store.call("read who was told", |store| store.told()).await?;
-    let mut planner = Planner::new(receivers, settings.routes.clone(), told);
     let canary = settings.canary.clone();
-    // What concerns the canary's own box is proof, and goes its own way.
-    let plan = Box::new(move |changes: &[Change]| {
-        let rows = changes.iter().flat_map(|change| {
-            if is_canarys(&change.incident) {
-                proof::rows::rows(change, canary.as_ref())
-            } else {
-                planner.plan(std::slice::from_ref(change))
-            }
-        });
-        rows.collect()
-    });
+    let mut planner = Planner::new(receivers, settings.routes.clone())
+        .with_proof(Box::new(move |change| proof::rows::rows(change, canary.as_ref())));
+    planner.restore(&loaded.incidents, &told);
+    if let Some(flapping) = settings.incidents.flapping {
+        let since = clock
+            .wall()
+            .saturating_sub(flapping.within)
+            .unwrap_or(Timestamp::MIN);
+        loaded.ended = store
+            .call("read what ended lately", move |store| {
+                store.ended_since(since, ENDED)
+            })
+            .await?;
+    }
     let wake = Box::new(move || bells.iter().for_each(|bell| bell.notify_one()));
     let boxes = directory.iter().filter_map(state::box_info).collect();
     let keep = Arc::new(store.clone());
@@ -398,7 +402,7 @@ async fn sweep(
         loaded,
         keep,
         clock.clone(),
-        (plan, wake),
+        (planner, wake),
     ))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! In the data's order:
 //! - `clock`: the one place that reads a clock
+//! - `hours`: pure: hours of the week in a time zone
 //! - `settings`: what the server runs by
 //! - `config`: the file that says so, and what is wrong with it
 //! - `liveness`: pure: who is alive, by arrivals alone
@@ -20,6 +21,7 @@
 //! - `app`: all of it put together
 
 pub mod clock;
+pub mod hours;
 pub mod settings;
 pub mod config;
 pub mod liveness;

@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocol::incident::Severity;
 pub use protocol::matcher::Matcher;
 use protocol::names::Word;
 use protocol::secret::Secret;
 use url::Url;
+
+pub use crate::hours::Hours;
 
 /// Everything that the configuration file says, with the defaults put in.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct Settings {
     pub dead_man: Option<DeadMan>,
     /// The box inside the server that goes dark on a schedule.
     pub canary: Option<CanarySettings>,
+    /// How loud what is, and what counts as flapping.
+    pub incidents: IncidentRules,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -162,10 +167,73 @@ pub struct CanarySettings {
 }
 
 /// Which incidents go to which receivers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Route {
     /// Which incidents.
     pub matcher: Matcher,
     /// To whom; each is the name of a [`Receiver`]. Empty: to nobody, on purpose.
     pub receivers: Vec<Word>,
+    /// Only in these hours; outside of them the next route that matches.
+    pub when: Option<Hours>,
+    /// Who else, unless somebody acknowledges it in time; by `after`, the earliest first.
+    pub steps: Vec<Step>,
+    /// So often it is told again while nobody has acknowledged it.
+    pub remind: Option<Duration>,
+    /// So often it is told again although somebody has acknowledged it.
+    pub remind_acked: Option<Duration>,
+}
+
+/// A step of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// So long after the route took the incident up.
+    pub after: Duration,
+    /// To whom; each is the name of a [`Receiver`].
+    pub receivers: Vec<Word>,
+}
+
+/// What the operator says about incidents beyond the tables of this program.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct IncidentRules {
+    /// How loud what is; the first match overrules the table.
+    pub severities: Vec<SeverityRule>,
+    /// What counts as flapping; `None`: nothing does.
+    pub flapping: Option<Flapping>,
+}
+
+impl IncidentRules {
+    /// How long something that flaps must be calm to be over; zero where nothing is held.
+    pub fn calm(&self) -> Duration {
+        self.flapping.map_or(Duration::ZERO, |flapping| flapping.calm)
+    }
+}
+
+/// How loud some incidents are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeverityRule {
+    /// Which; its severity is the table's.
+    pub matcher: Matcher,
+    /// How loud they are.
+    pub severity: Severity,
+}
+
+/// What counts as flapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flapping {
+    /// So many openings of the same thing …
+    pub after: u32,
+    /// … within this: it flaps, and is held open …
+    pub within: Duration,
+    /// … until it has been calm for so long.
+    pub calm: Duration,
+}
+
+impl Default for Flapping {
+    fn default() -> Self {
+        Self {
+            after: 4,
+            within: Duration::from_secs(30 * 60),
+            calm: Duration::from_secs(10 * 60),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::incident::{EventKind, Incident};
+use crate::incident::{Ack, EventKind, Incident};
 
 /// The version of [`Alert`]'s shape.
 pub const VERSION: u32 = 1;
@@ -22,10 +22,17 @@ pub struct Alert {
     /// Counts up over the notified changes of this incident; with `key` it names this one notification.
     #[serde(default)]
     pub revision: u32,
-    /// What happened.
+    /// What happened. What a receiver hears first of an incident is always `opened`, whenever that is.
     pub event: EventKind,
     /// To which incident.
     pub incident: Incident,
+    /// Who has it in hand by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+    /// Why this is sent, where the incident's summary does not say it: acknowledged, not acknowledged in time, a
+    /// reminder. One line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 impl Alert {

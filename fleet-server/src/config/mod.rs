@@ -5,6 +5,7 @@
 
 mod proof;
 mod receivers;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -53,7 +54,8 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
     let public_url = top.item("public_url").and_then(|item| public_url(&item));
     let tls = tls(top.section("tls"));
     let liveness = liveness(top.section("liveness"));
-    let (receivers, routes) = receivers::read(top);
+    let receivers = receivers::read(top);
+    let (routes, incidents) = routes::read(top, &receivers);
     let dead_man = proof::dead_man(top.section("dead_man"));
     let canary = proof::canary(top.section("canary"), &receivers);
     proof::reserved(top, &receivers);
@@ -67,6 +69,7 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
         routes,
         dead_man,
         canary,
+        incidents,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `[[receiver]]` and `[[route]]`: who can be told, and who is told what.
+//! `[[receiver]]`: who can be told. And what `[[route]]` and its like share with it: lists of tables, matchers.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,12 +11,10 @@ use protocol::names::{BoxPattern, LabelName, LabelValue, Labels, Word};
 use protocol::secret::Secret;
 
 use super::web_url;
-use crate::settings::{Alertmanager, Matcher, Receiver, ReceiverKind, Route, Webhook};
+use crate::settings::{Alertmanager, Matcher, Receiver, ReceiverKind, Webhook};
 
 /// Receivers: each has a worker and a row for every change.
 const RECEIVERS: usize = 64;
-/// Routes.
-const ROUTES: usize = 256;
 /// URLs of one Alertmanager cluster.
 const URLS: usize = 8;
 /// Bytes of a secret.
@@ -24,8 +22,8 @@ const SECRET_BYTES: u64 = 4096;
 /// What a receiver can be; one of them stands in each `[[receiver]]`.
 const KINDS: [&str; 2] = ["webhook", "alertmanager"];
 
-/// Both lists of the file.
-pub(super) fn read(top: &Section<'_>) -> (Vec<Receiver>, Vec<Route>) {
+/// The list of the file.
+pub(super) fn read(top: &Section<'_>) -> Vec<Receiver> {
     let receivers = tables(top, "receiver", RECEIVERS, receiver);
     let mut seen: Vec<&Word> = Vec::new();
     for (n, receiver) in receivers.iter().enumerate() {
@@ -38,12 +36,11 @@ pub(super) fn read(top: &Section<'_>) -> (Vec<Receiver>, Vec<Route>) {
         }
         seen.push(&receiver.name);
     }
-    let names: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).collect();
-    let routes = tables(top, "route", ROUTES, |section| route(section, &names));
-    (receivers, routes)
+    receivers
 }
 
-fn tables<T>(
+/// The tables of `[[key]]`, at most `limit`.
+pub(super) fn tables<T>(
     top: &Section<'_>,
     key: &'static str,
     limit: usize,
@@ -164,38 +161,8 @@ fn read_secret(path: &Path) -> Result<Secret, String> {
     Ok(secret)
 }
 
-fn route(section: Section<'_>, names: &[&str]) -> Option<Route> {
-    let matcher = match section.item("match") {
-        Some(item) => item.section().map(matcher),
-        None => Some(Matcher::default()),
-    };
-    let Some(item) = section.item("receivers") else {
-        section.wrong("has no receivers; write receivers = [\"…\"], or receivers = [] to tell nobody");
-        section.finish();
-        return None;
-    };
-    section.finish();
-    let mut receivers = Vec::new();
-    for entry in item.list()? {
-        let name = entry.text().and_then(|text| entry.keep(Word::new(text)));
-        let Some(name) = name else { continue };
-        if !names.contains(&name.as_str()) {
-            let hint = if names.is_empty() {
-                "there is no [[receiver]] in this file".to_owned()
-            } else {
-                format!("receivers are {}", names.join(", "))
-            };
-            entry.wrong(format!("is no receiver of this file; {hint}"));
-        }
-        receivers.push(name);
-    }
-    Some(Route {
-        matcher: matcher?,
-        receivers,
-    })
-}
-
-fn matcher(section: Section<'_>) -> Matcher {
+/// `match = { … }`.
+pub(super) fn matcher(section: Section<'_>) -> Matcher {
     let matcher = Matcher {
         severity: words(&section, "severity"),
         kind: words(&section, "kind"),

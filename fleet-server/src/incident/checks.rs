@@ -24,7 +24,7 @@ use super::change::Change;
 use super::facts::CheckState;
 use super::gone::about;
 use super::ledger::{Key, Ledger, Say, Tell};
-use super::severity::{self, louder};
+use super::severity::{self, louder, ruled};
 use super::text::{Details, remedy_sentence, remedy_value};
 use super::units::Watch;
 use crate::liveness::BoxIx;
@@ -271,8 +271,11 @@ impl Ledger {
     }
 
     fn was_louder_than(&self, key: &Key, severity: Severity) -> bool {
-        let was = self.incident(key).map(|incident| incident.severity);
-        was.is_some_and(|was| was != severity && louder(was, severity) == was)
+        self.incident(key).is_some_and(|incident| {
+            let was = incident.severity;
+            let severity = ruled(&self.rules.severities, incident, severity);
+            was != severity && louder(was, severity) == was
+        })
     }
 
     fn same_why(&self, key: &Key, why: &str) -> bool {

@@ -7,19 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use protocol::incident::{EventKind, Incident, Kind, Severity, TimelineEntry};
+use protocol::incident::{Ack, EventKind, Incident, Kind, Severity, TimelineEntry};
 use protocol::names::{BoxName, Labels};
 use protocol::report::Report;
 use url::Url;
 
 use super::canary;
-use super::change::Change;
+use super::change::{Audience, Change};
 use super::facts::{BoxInfo, Facts};
+use super::flap::{FLAPPING, Flap, Openings};
 use super::gone::group_labels;
-use super::severity::louder;
+use super::hand::STEPS_FROM;
+use super::severity::{louder, ruled};
 use super::text::{Details, bounded, runbook};
 use crate::liveness::BoxIx;
 use crate::liveness::time::Moment;
+use crate::settings::IncidentRules;
 
 /// What an incident is about. Two of the same are one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +40,12 @@ pub struct Key {
 pub struct Ledger {
     next_id: i64,
     link: Option<Url>,
-    open: BTreeMap<Key, Open>,
+    pub(super) rules: IncidentRules,
+    pub(super) open: BTreeMap<Key, Open>,
+    /// The key of each open incident, by its number.
+    pub(super) ids: BTreeMap<i64, Key>,
+    /// When what opened lately.
+    pub(super) openings: Openings,
     pub(super) boxes: Vec<Option<Facts>>,
     /// Boxes that are told of with their group, by the group's subject.
     pub(super) storms: BTreeMap<String, BTreeSet<BoxIx>>,
@@ -48,11 +56,15 @@ pub struct Ledger {
 }
 
 #[derive(Debug, Clone)]
-struct Open {
-    incident: Incident,
-    revision: u32,
+pub(super) struct Open {
+    pub(super) incident: Incident,
+    pub(super) revision: u32,
     /// When receivers were last told of it.
-    told_at: Timestamp,
+    pub(super) told_at: Timestamp,
+    /// Who has it in hand.
+    pub(super) ack: Option<Ack>,
+    /// It comes and goes, and is held open.
+    pub(super) flap: Option<Flap>,
 }
 
 /// What is to be said of an incident.
@@ -84,6 +96,12 @@ impl Ledger {
         }
     }
 
+    /// With the operator's rules: how loud what is, and what counts as flapping.
+    #[must_use]
+    pub fn with_rules(self, rules: IncidentRules) -> Self {
+        Self { rules, ..self }
+    }
+
     /// A box joins, or its labels change. `report`: its newest one, from the store.
     pub fn add(&mut self, info: BoxInfo, report: Option<(Arc<Report>, Timestamp)>) {
         let at = info.ix.at();
@@ -99,24 +117,20 @@ impl Ledger {
     /// An incident that was open when the server ended. One about a box that is no more is resolved by the next
     /// [`forget_removed`](Self::forget_removed).
     pub fn restore(&mut self, incident: Incident, revision: u32) -> Key {
-        let about = incident.box_name.as_ref().map(|name| self.ix_of(name));
-        let subject = incident
-            .details
-            .get("subject")
-            .and_then(|subject| subject.as_str());
-        let key = Key {
-            kind: incident.kind,
-            about: about.map(|ix| ix.unwrap_or(BoxIx(u32::MAX))),
-            subject: subject.unwrap_or_default().to_owned(),
-        };
+        let flap = Flap::of(&incident);
+        let key = self.key_of(&incident);
         if let Some(facts) = key.about.and_then(|ix| self.facts_mut(ix)) {
             facts.open += 1;
         }
         self.next_id = self.next_id.max(incident.id + 1);
+        self.ids.insert(incident.id, key.clone());
+        self.openings.restore(&key, &incident);
         let open = Open {
             told_at: incident.opened_at,
             incident,
             revision,
+            ack: None,
+            flap,
         };
         self.open.insert(key.clone(), open);
         key
@@ -159,8 +173,9 @@ impl Ledger {
         self.boxes.get_mut(ix.at())?.as_mut()
     }
 
+    /// Whether it is said to be wrong now: one that is only held open because it flaps is not.
     pub(super) fn is_open(&self, key: &Key) -> bool {
-        self.open.contains_key(key)
+        self.open.get(key).is_some_and(|open| !open.is_held())
     }
 
     pub(super) fn incident(&self, key: &Key) -> Option<&Incident> {
@@ -180,23 +195,42 @@ impl Ledger {
         self.open.keys().filter(|key| key.kind == kind).cloned().collect()
     }
 
-    /// Opens the incident, or says something new of the open one. Louder is always told to receivers.
+    /// Opens the incident, or says something new of the open one. Louder is always told to receivers, and starts its
+    /// steps anew: an acknowledgement was of something quieter.
     pub(super) fn say(&mut self, key: Key, say: Say, tell: Tell, now: Moment) -> Option<Change> {
-        if !self.is_open(&key) {
+        let Some(open) = self.open.get_mut(&key) else {
             return Some(self.open(key, say, now));
+        };
+        let came_again = open.is_held();
+        if came_again {
+            open.comes_again(self.openings.add(&key, now.wall, &self.rules));
         }
-        let open = self.open.get_mut(&key)?;
-        let severity = louder(open.incident.severity, say.severity);
+        let severity = louder(
+            open.incident.severity,
+            ruled(&self.rules.severities, &open.incident, say.severity),
+        );
         let louder = severity != open.incident.severity;
+        let bigger = open.bigger(&say);
         let kept = kept(&open.incident.details);
         open.incident.severity = severity;
-        open.incident.summary = bounded(say.summary);
         open.incident.details = kept.into_iter().chain(say.details).collect();
+        let calm = self.rules.calm();
+        open.incident.summary = bounded(open.with_flapping(say.summary, calm, now.wall));
+        let lapsed = if louder { open.starts_anew(now.wall) } else { None };
+        // Of one that flaps only what is new is told: louder, or bigger than ever.
+        let tell = match tell {
+            Tell::Receivers if open.flap.is_some() && !bigger => Tell::Timeline,
+            Tell::Nobody if came_again => Tell::Timeline,
+            Tell::Receivers | Tell::Timeline | Tell::Nobody => tell,
+        };
         match tell {
             Tell::Nobody if !louder => None,
             Tell::Nobody | Tell::Timeline | Tell::Receivers => {
                 let notify = louder || tell == Tell::Receivers;
-                let text = open.incident.summary.clone();
+                let mut text = open.incident.summary.clone();
+                if let Some(ack) = lapsed {
+                    text = bounded(format!("louder than when {} acknowledged it: {text}", ack.by));
+                }
                 Some(open.change(EventKind::Updated, notify, text, now.wall))
             }
         }
@@ -215,6 +249,10 @@ impl Ledger {
         if let Some((name, value)) = figure {
             open.incident.details.insert(name.to_owned(), value);
         }
+        let tell = match tell {
+            Tell::Receivers if open.flap.is_some() => Tell::Timeline,
+            Tell::Receivers | Tell::Timeline | Tell::Nobody => tell,
+        };
         match tell {
             Tell::Nobody => None,
             Tell::Timeline => Some(open.change(EventKind::Updated, false, bounded(text), now.wall)),
@@ -225,9 +263,19 @@ impl Ledger {
         }
     }
 
-    /// Ends the incident, if it is open.
+    /// Ends the incident, if it is open; one that flaps is held open until it has been calm for a while.
     pub(super) fn resolve(&mut self, key: &Key, summary: String, now: Moment) -> Option<Change> {
+        if self.open.get(key)?.flap.is_some() {
+            return self.hold(key, summary, now);
+        }
+        self.end(key, summary, now)
+    }
+
+    /// Ends the incident, whether it flaps or not.
+    pub(super) fn end(&mut self, key: &Key, summary: String, now: Moment) -> Option<Change> {
         let mut open = self.open.remove(key)?;
+        self.ids.remove(&open.incident.id);
+        self.openings.forget(key);
         if let Some(facts) = key.about.and_then(|ix| self.facts_mut(ix)) {
             facts.open = facts.open.saturating_sub(1);
         }
@@ -265,7 +313,7 @@ impl Ledger {
             None if key.kind == Kind::SiteDark => (None, group_labels(&key.subject)),
             None => (None, Labels::default()),
         };
-        let incident = Incident {
+        let mut incident = Incident {
             id,
             kind: key.kind,
             severity: say.severity,
@@ -276,11 +324,23 @@ impl Ledger {
             summary: bounded(say.summary),
             details,
         };
+        incident.severity = ruled(&self.rules.severities, &incident, say.severity);
+        // The canary goes dark on purpose, again and again.
+        let flap = if canary::is_canarys(&incident) {
+            None
+        } else {
+            self.openings.add(&key, now.wall, &self.rules)
+        };
         let mut open = Open {
             incident,
             revision: 0,
             told_at: now.wall,
+            ack: None,
+            flap,
         };
+        let calm = self.rules.calm();
+        open.incident.summary = bounded(open.with_flapping(open.incident.summary.clone(), calm, now.wall));
+        self.ids.insert(id, key.clone());
         let text = open.incident.summary.clone();
         let change = open.change(EventKind::Opened, true, text, now.wall);
         self.open.insert(key, open);
@@ -296,8 +356,21 @@ impl Ledger {
         let keys = self.keys_about(ix);
         let name = self.name(ix);
         keys.iter()
-            .filter_map(|key| self.resolve(key, format!("{name} was removed"), now))
+            .filter_map(|key| self.end(key, format!("{name} was removed"), now))
             .collect()
+    }
+
+    pub(super) fn key_of(&self, incident: &Incident) -> Key {
+        let about = incident.box_name.as_ref().map(|name| self.ix_of(name));
+        let subject = incident
+            .details
+            .get("subject")
+            .and_then(|subject| subject.as_str());
+        Key {
+            kind: incident.kind,
+            about: about.map(|ix| ix.unwrap_or(BoxIx(u32::MAX))),
+            subject: subject.unwrap_or_default().to_owned(),
+        }
     }
 
     fn ix_of(&self, name: &BoxName) -> Option<BoxIx> {
@@ -308,7 +381,7 @@ impl Ledger {
 }
 
 impl Open {
-    fn change(&mut self, event: EventKind, notify: bool, text: String, at: Timestamp) -> Change {
+    pub(super) fn change(&mut self, event: EventKind, notify: bool, text: String, at: Timestamp) -> Change {
         if notify {
             self.revision += 1;
             self.told_at = at;
@@ -316,7 +389,9 @@ impl Open {
         Change {
             event,
             notify,
+            to: Audience::Routed,
             incident: self.incident.clone(),
+            ack: self.ack.clone(),
             revision: self.revision,
             entry: TimelineEntry {
                 at,
@@ -330,7 +405,15 @@ impl Open {
 
 /// Details that outlive what is newly said.
 fn kept(details: &Details) -> Details {
-    const KEPT: [&str; 5] = ["runbook", "subject", "link", "last_remedy", canary::MARK];
+    const KEPT: [&str; 7] = [
+        "runbook",
+        "subject",
+        "link",
+        "last_remedy",
+        canary::MARK,
+        FLAPPING,
+        STEPS_FROM,
+    ];
     details
         .iter()
         .filter(|(name, _)| KEPT.contains(&name.as_str()))

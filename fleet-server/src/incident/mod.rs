@@ -7,6 +7,8 @@
 //! - [`severity`]: how loud each kind is
 //! - [`text`]: sentences and figures for the person who is woken
 //! - [`ledger`]: the open incidents: one for each kind, box and subject
+//! - [`flap`]: what comes and goes is held open and told of once
+//! - [`hand`]: who has an incident in hand, and what is said of it again
 //! - `gone`: boxes that went, alone or together
 //! - `checks`: what reports say
 //! - `units`: what beats say of gateway units between two reports
@@ -18,6 +20,8 @@ pub mod facts;
 pub mod severity;
 pub mod text;
 pub mod ledger;
+pub mod flap;
+pub mod hand;
 mod gone;
 mod checks;
 mod units;

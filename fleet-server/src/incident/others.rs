@@ -24,6 +24,7 @@ impl Ledger {
     /// Time has passed. Looks at units that have to settle, and at a share of all boxes.
     pub fn tick(&mut self, now: Moment) -> Vec<Change> {
         let mut changes = self.units(now);
+        changes.extend(self.calmed(now));
         let share = self.boxes.len().div_ceil(ROUND_TICKS);
         for _ in 0..share {
             self.round = (self.round + 1) % self.boxes.len().max(1);
@@ -60,7 +61,7 @@ impl Ledger {
             .filter(|key| !names.contains(&key.subject))
             .filter_map(|key| {
                 let said = format!("receiver {} is not in the configuration any more", key.subject);
-                self.resolve(key, said, now)
+                self.end(key, said, now)
             })
             .collect()
     }

@@ -14,10 +14,15 @@
 //! | `clock_skew` | ticket | nothing is judged by that clock |
 //! | any check warning | info | not yet wrong |
 //!
+//! The operator's `[[severity]]` rules overrule the table, the first that matches. A warning stays info unless the rule
+//! asks for it by name (`match = { severity = "info" }`): who makes failing backups a page does not mean "7 days left".
+//!
 //! An incident only ever gets louder: who was woken by it hears of its end, not that it is half over.
 
-use protocol::incident::{Kind, Severity};
+use protocol::incident::{Incident, Kind, Severity};
 use protocol::report::Status;
+
+use crate::settings::SeverityRule;
 
 /// The severity of a check's incident; `None`: this status opens none.
 pub fn of_check(kind: Kind, status: Status) -> Option<Severity> {
@@ -44,6 +49,22 @@ pub fn of(kind: Kind) -> Severity {
         | Kind::Canary => Severity::Page,
         Kind::Backup | Kind::Tailscale | Kind::ChecksStopped | Kind::ClockSkew => Severity::Ticket,
     }
+}
+
+/// What the operator's rules make of `incident` where the table says `table`.
+pub fn ruled(rules: &[SeverityRule], incident: &Incident, table: Severity) -> Severity {
+    if rules.is_empty() {
+        return table;
+    }
+    let by_table = Incident {
+        severity: table,
+        ..incident.clone()
+    };
+    rules
+        .iter()
+        .filter(|rule| table != Severity::Info || !rule.matcher.severity.is_empty())
+        .find(|rule| rule.matcher.matches(&by_table))
+        .map_or(table, |rule| rule.severity)
 }
 
 /// The louder of two.

@@ -1,6 +1,6 @@
 //! Who is told, and that it arrives.
 //!
-//! The way of a notification, in order: a [`Change`](crate::incident::change::Change) is routed ([`route`], pure) into
+//! The way of a notification, in order: a [`Change`](crate::incident::change::Change) is planned ([`plan`], pure: who is told of what, when) into
 //! rows that are stored in one transaction with it ([`outbox`]); each receiver's own [`worker`] takes its rows from
 //! the store, maps each to a request ([`receivers`], pure), sends it ([`http`]), and writes down that it arrived. What
 //! was not taken is tried again ([`retry`], pure). A dead receiver delays no other.
@@ -8,7 +8,7 @@
 //! At most a repeat: between the receiver's 2xx and the store's commit a crash makes the same notification go out
 //! again, with the same key. Nothing is ever lost: a row leaves the store's queue only after a 2xx.
 
-pub mod route;
+pub mod plan;
 pub mod outbox;
 pub mod retry;
 pub mod receivers;

@@ -8,7 +8,7 @@ use protocol::incident::Severity;
 use crate::incident::canary::NAME;
 use crate::incident::change::Change;
 use crate::notify::outbox::OutboxRow;
-use crate::notify::route::row;
+use crate::notify::plan::row;
 use crate::settings::CanarySettings;
 
 /// The sink's name among receivers. No receiver of a configuration may have it.
@@ -22,10 +22,13 @@ pub fn rows(change: &Change, settings: Option<&CanarySettings>) -> Vec<OutboxRow
         return Vec::new();
     };
     let real = settings.receiver.as_ref().map(|name| {
-        let mut row = row(change, name.to_string());
+        let mut row = row(change, name.to_string(), false);
         row.alert.incident.severity = Severity::Info;
         row.alert.incident.summary.insert_str(0, TEST);
         row
     });
-    [row(change, SINK.to_owned())].into_iter().chain(real).collect()
+    [row(change, SINK.to_owned(), false)]
+        .into_iter()
+        .chain(real)
+        .collect()
 }

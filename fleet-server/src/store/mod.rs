@@ -201,6 +201,19 @@ pub struct Note {
     pub text: String,
 }
 
+/// When a receiver was told of an incident: the times of the first and the newest of its rows, delivered or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Of which incident.
+    pub incident: i64,
+    /// Who.
+    pub receiver: String,
+    /// First.
+    pub first: Timestamp,
+    /// Last.
+    pub last: Timestamp,
+}
+
 /// What a server starts from.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Loaded {
@@ -214,6 +227,9 @@ pub struct Loaded {
     pub reports: Vec<StoredReport>,
     /// Open incidents, oldest first.
     pub incidents: Vec<StoredIncident>,
+    /// Incidents that ended lately, oldest first: for what comes again and again. Not filled by [`Store::load`], which does
+    /// not know the time, but from [`Store::ended_since`].
+    pub ended: Vec<Incident>,
     /// The next incident's id.
     pub next_incident_id: i64,
     /// What was wrong with the store at this start, and what it cost.
@@ -274,10 +290,13 @@ pub trait Store: Send {
     fn commit(&mut self, changes: &[Change], rows: &[OutboxRow]) -> Result<(), StoreError>;
     /// Adds lines to incidents' timelines.
     fn add_timeline(&mut self, entries: &[(i64, TimelineEntry)]) -> Result<(), StoreError>;
-    /// Somebody has the incident in hand; answers with the incident as it then is.
+    /// Somebody has an incident in hand that is over; answers with the incident as it then is. (Of an open one the
+    /// acknowledgement comes as a [`Change`], because receivers are told.)
     fn acknowledge(&mut self, id: i64, ack: &Ack) -> Result<StoredIncident, StoreError>;
     /// One incident.
     fn incident(&mut self, id: i64) -> Result<Option<StoredIncident>, StoreError>;
+    /// Incidents that ended after `since`, oldest first, at most the newest `limit`.
+    fn ended_since(&mut self, since: Timestamp, limit: u32) -> Result<Vec<Incident>, StoreError>;
     /// Incidents, newest first, with the count of all that match.
     fn incidents(&mut self, filter: &IncidentFilter) -> Result<(Vec<StoredIncident>, u64), StoreError>;
 
@@ -304,7 +323,7 @@ pub trait Store: Send {
     /// When the receiver's next notification is due, if one waits.
     fn next_due(&mut self, receiver: &str) -> Result<Option<Timestamp>, StoreError>;
     /// Every receiver that has a row, delivered or not, for an incident that is still open: who must hear of its end.
-    fn told(&mut self) -> Result<Vec<(i64, String)>, StoreError>;
+    fn told(&mut self) -> Result<Vec<Told>, StoreError>;
     /// Open incidents for which `receiver` has a row, delivered or not, and no undelivered one: what an Alertmanager is
     /// kept reminded of. Oldest first, at most `limit`.
     fn firing(&mut self, receiver: &str, limit: u32) -> Result<Vec<Incident>, StoreError>;

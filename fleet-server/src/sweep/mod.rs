@@ -24,14 +24,15 @@ use self::keep::Keep;
 use self::saves::Saves;
 use self::view::View;
 use crate::clock::Clock;
-use crate::incident::change::Change;
+use crate::incident::change::{Audience, Change};
 use crate::incident::facts::{BoxInfo, WitnessWord};
 use crate::intake::{Intake, WitnessReply};
 use crate::liveness::BoxIx;
 use crate::liveness::event::{Event, What};
 use crate::liveness::self_doubt::TICK;
-use crate::liveness::time::Moment;
+use crate::liveness::time::{Moment, Mono};
 use crate::notify::outbox::OutboxRow;
+use crate::notify::plan::{Nudge, Planner};
 use crate::settings::Settings;
 use crate::store::{Loaded, StoreError};
 use crate::witness::tcp;
@@ -44,8 +45,8 @@ const COMMIT_MAX: usize = 1000;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Questions to witnesses under way. When more boxes are suspect at once it is no single box's matter.
 const QUESTIONS: usize = 256;
-/// Receivers are told of changes through rows; this makes them.
-pub type Plan = Box<dyn FnMut(&[Change]) -> Vec<OutboxRow> + Send>;
+/// Between two looks for what time alone has made due: steps, reminders, hours, mutes that are over.
+const LOOK: Duration = Duration::from_secs(1);
 /// Told after each commit, so that workers need not wait for their next look.
 pub type Wake = Box<dyn Fn() + Send>;
 
@@ -54,7 +55,8 @@ pub struct Sweep<K> {
     intake: Intake,
     clock: Clock,
     keep: Arc<K>,
-    plan: Plan,
+    planner: Planner,
+    looked_at: Mono,
     wake: Wake,
     /// Decided and not yet written, oldest first.
     unsaved: VecDeque<(Change, Vec<OutboxRow>)>,
@@ -64,7 +66,7 @@ pub struct Sweep<K> {
 }
 
 impl<K: Keep> Sweep<K> {
-    /// From what the store holds. `boxes`: all of them, with their places. `plan` makes the outbox rows of changes, `wake`
+    /// From what the store holds. `boxes`: all of them, with their places. `planner` says who is told of what, `wake`
     /// wakes the workers.
     pub fn new(
         settings: &Settings,
@@ -72,7 +74,7 @@ impl<K: Keep> Sweep<K> {
         loaded: Loaded,
         keep: Arc<K>,
         clock: Clock,
-        (plan, wake): (Plan, Wake),
+        (planner, wake): (Planner, Wake),
     ) -> Self {
         let now = moment(&clock);
         let (judge, ledger) = restore::restore(settings, boxes, loaded, now);
@@ -81,7 +83,8 @@ impl<K: Keep> Sweep<K> {
             intake: Intake::new(judge, ledger),
             clock,
             keep,
-            plan,
+            planner,
+            looked_at: now.mono,
             wake,
             unsaved: VecDeque::new(),
             retry_after: RETRY.0,
@@ -99,7 +102,7 @@ impl<K: Keep> Sweep<K> {
         if settings.canary.is_none() {
             changes.extend(sweep.intake.shared.ledger().no_canary(now));
         }
-        sweep.decided(changes);
+        sweep.decided(changes, now);
         sweep
     }
 
@@ -148,7 +151,8 @@ impl<K: Keep> Sweep<K> {
                 self.follow_up(event, now);
             }
             changes.extend(self.intake.shared.ledger().tick(now));
-            self.decided(changes);
+            self.decided(changes, now);
+            self.nudge(now);
         }
         let ready = self.intake.shared.judge().ready(now.mono);
         let mut turn = self.intake.shared.turn();
@@ -198,10 +202,27 @@ impl<K: Keep> Sweep<K> {
         changes
     }
 
-    fn decided(&mut self, changes: Vec<Change>) {
+    /// What time has made due although nothing changed.
+    fn nudge(&mut self, now: Moment) {
+        if now.mono.since(self.looked_at) < LOOK {
+            return;
+        }
+        self.looked_at = now.mono;
+        let due = self.planner.due(now.wall);
+        let mut ledger = self.intake.shared.ledger();
+        let again = |nudge: Nudge| {
+            let to = Audience::Only(nudge.to);
+            ledger.again(nudge.incident, nudge.event, nudge.text, now, to)
+        };
+        let changes: Vec<Change> = due.into_iter().filter_map(again).collect();
+        drop(ledger);
+        self.decided(changes, now);
+    }
+
+    fn decided(&mut self, changes: Vec<Change>, now: Moment) {
         for change in changes {
             log(&change);
-            let rows = (self.plan)(std::slice::from_ref(&change));
+            let rows = self.planner.plan(&change, now.wall);
             self.unsaved.push_back((change, rows));
         }
     }

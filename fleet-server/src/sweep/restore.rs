@@ -12,6 +12,7 @@ use protocol::api::Liveness;
 use protocol::incident::{Incident, Kind};
 
 use crate::incident::facts::BoxInfo;
+use crate::incident::flap::is_held;
 use crate::incident::group_of;
 use crate::incident::ledger::{Key, Ledger};
 use crate::liveness::event::Group;
@@ -32,7 +33,8 @@ pub(super) fn restore(
     loaded: Loaded,
     now: Moment,
 ) -> (Judge, Ledger) {
-    let mut ledger = Ledger::new(loaded.next_incident_id, settings.public_url.clone());
+    let mut ledger = Ledger::new(loaded.next_incident_id, settings.public_url.clone())
+        .with_rules(settings.incidents.clone());
     let mut reports: HashMap<BoxId, (Arc<_>, Timestamp)> = loaded
         .reports
         .into_iter()
@@ -41,16 +43,16 @@ pub(super) fn restore(
     for info in &boxes {
         ledger.add(info.clone(), reports.remove(&info.id));
     }
-    let open: Vec<(Key, Incident)> = loaded
-        .incidents
-        .into_iter()
-        .map(|stored| {
-            (
-                ledger.restore(stored.incident.clone(), stored.revision),
-                stored.incident,
-            )
-        })
-        .collect();
+    for ended in &loaded.ended {
+        ledger.remember(ended);
+    }
+    let open = loaded.incidents.into_iter().map(|stored| {
+        let key = ledger.restore(stored.incident.clone(), stored.revision);
+        ledger.restore_ack(stored.incident.id, stored.ack);
+        (key, stored.incident)
+    });
+    // One that is only held open because it flaps says nothing of how things are now.
+    let open: Vec<(Key, Incident)> = open.filter(|(_, incident)| !is_held(incident)).collect();
     let blind = open.iter().any(|(key, _)| key.kind == Kind::ServerBlind);
     let labels = GROUP_LABELS.map(ToOwned::to_owned);
     let mut judge = Judge::new(&settings.liveness, &labels, now.mono, blind);

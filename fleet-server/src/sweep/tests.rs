@@ -17,9 +17,9 @@ use super::view::{BoxView, Health, NotReady, View};
 use super::*;
 use crate::liveness::ConnId;
 use crate::liveness::record::Record;
-use crate::notify::route::Planner;
-use crate::settings::{LivenessSettings, Receiver, ReceiverKind, Webhook};
-use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport};
+use crate::notify::plan::Planner;
+use crate::settings::{IncidentRules, LivenessSettings, Receiver, ReceiverKind, Webhook};
+use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport, Told};
 
 #[derive(Default)]
 struct FakeStore {
@@ -46,6 +46,17 @@ impl FakeStore {
         notified
             .map(|change| (change.event, change.incident.kind))
             .collect()
+    }
+
+    fn told_when(&self) -> Vec<Told> {
+        let rows = self.rows.lock().unwrap();
+        let told = |row: &OutboxRow| Told {
+            incident: row.incident_id,
+            receiver: row.receiver.clone(),
+            first: row.queued_at,
+            last: row.queued_at,
+        };
+        rows.iter().map(told).collect()
     }
 
     fn loaded(&self) -> Loaded {
@@ -156,8 +167,8 @@ impl World {
         let infos = (0..self.boxes.len() as u32)
             .map(|at| info(at, self.witness.clone()))
             .collect();
-        let mut planner = Planner::new(vec!["hook".into()], vec![], []);
-        let plan: Plan = Box::new(move |changes| planner.plan(changes));
+        let mut planner = Planner::new(vec!["hook".into()], vec![]);
+        planner.restore(&self.store.loaded().incidents, &self.store.told_when());
         let store = Arc::clone(&self.store);
         let wake: Wake = Box::new(move || {
             store.woken.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +179,7 @@ impl World {
             self.store.loaded(),
             Arc::clone(&self.store),
             self.clock.clone(),
-            (plan, wake),
+            (planner, wake),
         );
         let (stop, stopped) = oneshot::channel();
         self.server = Some(Server {
@@ -281,6 +292,7 @@ fn settings() -> Settings {
         routes: vec![],
         dead_man: None,
         canary: None,
+        incidents: IncidentRules::default(),
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) mod tests {
                 summary: "box-17 is dark: silent for 6 s".into(),
                 details: details.as_object().unwrap().clone(),
             },
+            ack: None,
+            note: String::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Incidents and their timelines.
 
-use protocol::incident::{Ack, TimelineEntry};
+use jiff::Timestamp;
+use protocol::incident::{Ack, Incident, TimelineEntry};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 
@@ -15,9 +16,10 @@ const TIMELINE_FIRST: usize = 20;
 /// Writes changes in their order; a change written before changes nothing.
 pub(super) fn put(tx: &Transaction<'_>, changes: &[Change]) -> Result<(), Failure> {
     let mut put = tx.prepare(
-        "INSERT INTO incidents (id, kind, box, resolved_at, revision, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-         ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, box = excluded.box, \
-         resolved_at = excluded.resolved_at, revision = excluded.revision, body = excluded.body",
+        "INSERT INTO incidents (id, kind, box, resolved_at, revision, body, ack) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, box = excluded.box, resolved_at = excluded.resolved_at, \
+         revision = excluded.revision, body = excluded.body, ack = excluded.ack",
     )?;
     let mut next = schema::meta(tx, schema::NEXT_INCIDENT)?;
     for change in changes {
@@ -28,7 +30,8 @@ pub(super) fn put(tx: &Transaction<'_>, changes: &[Change]) -> Result<(), Failur
             incident.box_name.as_ref().map(AsRef::<str>::as_ref),
             incident.resolved_at.map(nanos),
             change.revision,
-            to_json(incident)?
+            to_json(incident)?,
+            change.ack.as_ref().map(to_json).transpose()?
         ])?;
         add_line(tx, incident.id, &change.entry)?;
         next = next.max(incident.id.saturating_add(1));
@@ -88,6 +91,23 @@ pub(super) fn open(db: &Connection) -> Result<Vec<StoredIncident>, Failure> {
     while let Some(row) = rows.next()? {
         found.push(incident(db, row)?);
     }
+    Ok(found)
+}
+
+/// Those that ended after `since`, oldest first; one that cannot be read is left out.
+pub(super) fn ended_since(db: &Connection, since: Timestamp, limit: u32) -> Result<Vec<Incident>, Failure> {
+    let mut statement =
+        db.prepare("SELECT body FROM incidents WHERE resolved_at > ?1 ORDER BY resolved_at DESC LIMIT ?2")?;
+    let mut rows = statement.query(params![nanos(since), limit])?;
+    let mut found: Vec<Incident> = Vec::new();
+    while let Some(row) = rows.next()? {
+        match json(row, "body") {
+            Ok(incident) => found.push(incident),
+            Err(Failure::Unreadable(why)) => tracing::warn!(%why, "an incident that ended cannot be read"),
+            Err(other) => return Err(other),
+        }
+    }
+    found.reverse();
     Ok(found)
 }
 

@@ -29,7 +29,7 @@ use self::reserve::Reserve;
 use self::rows::classify;
 use super::{
     BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, KnownMutes, Loaded, NewBox, OperatorRecord,
-    Pending, Store, StoreError, StoredIncident, StoredReport, Unheard,
+    Pending, Store, StoreError, StoredIncident, StoredReport, Told, Unheard,
 };
 use crate::directory::TokenHash;
 use crate::incident::change::Change;
@@ -195,6 +195,12 @@ impl Store for SqliteStore {
         self.read("reading an incident", |db| incidents::get(db, id))
     }
 
+    fn ended_since(&mut self, since: Timestamp, limit: u32) -> Result<Vec<Incident>, StoreError> {
+        self.read("reading incidents that ended", |db| {
+            incidents::ended_since(db, since, limit)
+        })
+    }
+
     fn incidents(&mut self, filter: &IncidentFilter) -> Result<(Vec<StoredIncident>, u64), StoreError> {
         self.read("reading incidents", |db| incidents::list(db, filter))
     }
@@ -243,7 +249,7 @@ impl Store for SqliteStore {
         self.read("reading the outbox", |db| outbox::next_due(db, receiver))
     }
 
-    fn told(&mut self) -> Result<Vec<(i64, String)>, StoreError> {
+    fn told(&mut self) -> Result<Vec<Told>, StoreError> {
         self.read("reading the outbox", outbox::told)
     }
 

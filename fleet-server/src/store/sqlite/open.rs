@@ -73,6 +73,7 @@ pub(super) fn load(db: &Connection) -> Result<Loaded, Failure> {
         memories: memory::all(db)?,
         reports: memory::all_reports(db)?,
         incidents: incidents::open(db)?,
+        ended: Vec::new(),
         next_incident_id: schema::meta(db, schema::NEXT_INCIDENT)?.max(1),
         notes: Vec::new(),
     })

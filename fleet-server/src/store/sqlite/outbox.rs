@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::Failure;
 use super::rows::{instant, json, nanos, time, to_json};
 use crate::notify::outbox::OutboxRow;
-use crate::store::{Pending, Unheard};
+use crate::store::{Pending, Told, Unheard};
 
 /// Bytes of an attempt's error that are kept.
 const ERROR_BYTES: usize = 512;
@@ -70,13 +70,23 @@ pub(super) fn next_due(db: &Connection, receiver: &str) -> Result<Option<Timesta
     next.map(instant).transpose()
 }
 
-pub(super) fn told(db: &Connection) -> Result<Vec<(i64, String)>, Failure> {
+pub(super) fn told(db: &Connection) -> Result<Vec<Told>, Failure> {
     let mut statement = db.prepare(
-        "SELECT DISTINCT o.incident_id, o.receiver FROM incidents AS i JOIN outbox AS o ON o.incident_id = i.id \
-         WHERE i.resolved_at IS NULL ORDER BY o.incident_id, o.receiver",
+        "SELECT o.incident_id, o.receiver, min(o.queued_at), max(o.queued_at) \
+         FROM incidents AS i JOIN outbox AS o ON o.incident_id = i.id \
+         WHERE i.resolved_at IS NULL GROUP BY o.incident_id, o.receiver ORDER BY o.incident_id, o.receiver",
     )?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(Told {
+            incident: row.get(0)?,
+            receiver: row.get(1)?,
+            first: instant(row.get(2)?)?,
+            last: instant(row.get(3)?)?,
+        });
+    }
+    Ok(found)
 }
 
 pub(super) fn firing(db: &Connection, receiver: &str, limit: u32) -> Result<Vec<Incident>, Failure> {

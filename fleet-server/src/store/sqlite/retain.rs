@@ -29,6 +29,15 @@ pub(super) fn retain(tx: &Transaction<'_>, now: Timestamp) -> Result<u64, Failur
          AND NOT EXISTS (SELECT 1 FROM outbox WHERE incident_id = i.id AND done_at IS NULL) LIMIT ?3)",
         params![canary::NAME, before(DELIVERED_KEEP), AT_ONCE],
     )?;
+    // Of what was told again and again of one that stays open, the first and the newest say all that.
+    gone += tx.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT o.id FROM outbox AS o WHERE o.done_at < ?1 AND EXISTS \
+         (SELECT 1 FROM outbox AS p WHERE p.incident_id = o.incident_id AND p.receiver = o.receiver AND p.id < o.id) \
+         AND EXISTS \
+         (SELECT 1 FROM outbox AS p WHERE p.incident_id = o.incident_id AND p.receiver = o.receiver AND p.id > o.id) \
+         LIMIT ?2)",
+        params![before(DELIVERED_KEEP), AT_ONCE],
+    )?;
     // One whose notification still waits stays: the receiver may ask for it.
     gone += tx.execute(
         "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents AS i WHERE resolved_at < ?1 AND NOT EXISTS \

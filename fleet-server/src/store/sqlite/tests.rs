@@ -12,7 +12,7 @@ use protocol::secret::Secret;
 
 use super::SqliteStore;
 use crate::directory::{Role, TokenHash};
-use crate::incident::change::Change;
+use crate::incident::change::{Audience, Change};
 use crate::liveness::history::History;
 use crate::liveness::record::Record;
 use crate::notify::outbox::OutboxRow;
@@ -68,6 +68,8 @@ fn change(id: i64, revision: u32, resolved: Option<Timestamp>) -> Change {
     Change {
         event,
         notify: true,
+        to: Audience::Routed,
+        ack: None,
         incident: Incident {
             resolved_at: resolved,
             ..incident(id)
@@ -82,6 +84,13 @@ fn change(id: i64, revision: u32, resolved: Option<Timestamp>) -> Change {
     }
 }
 
+fn told(store: &mut SqliteStore) -> Vec<(i64, String)> {
+    let told = store.told().unwrap();
+    told.into_iter()
+        .map(|told| (told.incident, told.receiver))
+        .collect()
+}
+
 fn row(receiver: &str, id: i64, revision: u32) -> OutboxRow {
     OutboxRow {
         id: 0,
@@ -93,6 +102,8 @@ fn row(receiver: &str, id: i64, revision: u32) -> OutboxRow {
             revision,
             event: EventKind::Opened,
             incident: incident(id),
+            ack: None,
+            note: String::new(),
         },
         queued_at: at(id),
         attempts: 0,
@@ -275,7 +286,7 @@ fn who_was_told_and_what_is_firing() {
         )
         .unwrap();
     assert_eq!(
-        store.told().unwrap(),
+        told(&mut store),
         [(1, "am".into()), (2, "am".into()), (2, "hook".into())]
     );
     assert!(
@@ -315,7 +326,7 @@ fn what_is_over_its_time_is_forgotten_and_nothing_else() {
         "its notification still waits"
     );
     assert_eq!(
-        store.told().unwrap(),
+        told(&mut store),
         [(1, "hook".into())],
         "who was told of an open one is kept"
     );

@@ -1,0 +1,180 @@
+//! Who is told of a change, without time: the first match, the end to those who were told, the failing receiver.
+
+use jiff::Timestamp;
+use protocol::incident::{EventKind, Kind, Severity, TimelineEntry};
+use protocol::names::{BoxName, Labels, Word};
+
+use super::*;
+use crate::incident::change::Audience;
+use crate::settings::Matcher;
+
+fn change(id: i64, kind: Kind, severity: Severity, event: EventKind) -> Change {
+    let at = Timestamp::from_second(1_763_755_200 + id).unwrap();
+    let incident = Incident {
+        id,
+        kind,
+        severity,
+        box_name: Some(BoxName::new("box-1").unwrap()),
+        labels: Labels::from_texts([("site", "fsn1")]).unwrap(),
+        opened_at: at,
+        resolved_at: (event == EventKind::Resolved).then_some(at),
+        summary: String::new(),
+        details: serde_json::Map::new(),
+    };
+    let entry = TimelineEntry {
+        at,
+        event: event.to_string(),
+        text: String::new(),
+    };
+    Change {
+        event,
+        notify: true,
+        to: Audience::Routed,
+        incident,
+        ack: None,
+        revision: 1,
+        entry,
+        at,
+    }
+}
+
+fn rows(planner: &mut Planner, change: &Change) -> Vec<OutboxRow> {
+    planner.plan(change, change.at)
+}
+
+fn names(rows: &[OutboxRow]) -> Vec<&str> {
+    rows.iter().map(|row| row.receiver.as_str()).collect()
+}
+
+fn route(severity: Option<Severity>, receivers: &[&str]) -> Route {
+    let matcher = Matcher {
+        severity: severity.into_iter().collect(),
+        ..Matcher::default()
+    };
+    Route {
+        matcher,
+        receivers: receivers.iter().map(|name| Word::new(*name).unwrap()).collect(),
+        ..Route::default()
+    }
+}
+
+fn planner(routes: Vec<Route>) -> Planner {
+    Planner::new(vec!["am".into(), "hook".into(), "mail".into()], routes)
+}
+
+#[test]
+fn no_routes_everybody() {
+    let rows = rows(
+        &mut planner(vec![]),
+        &change(1, Kind::BoxDark, Severity::Page, EventKind::Opened),
+    );
+    assert_eq!(names(&rows), ["am", "hook", "mail"]);
+}
+
+#[test]
+fn first_match_wins_and_no_match_is_nobody() {
+    let mut planner = planner(vec![
+        route(Some(Severity::Page), &["hook"]),
+        route(Some(Severity::Ticket), &["mail"]),
+    ]);
+    let page = rows(
+        &mut planner,
+        &change(1, Kind::BoxDark, Severity::Page, EventKind::Opened),
+    );
+    let info = rows(
+        &mut planner,
+        &change(2, Kind::Disk, Severity::Info, EventKind::Opened),
+    );
+    assert_eq!((names(&page), names(&info)), (vec!["hook"], vec![]));
+}
+
+#[test]
+fn who_was_told_of_the_opening_is_told_of_the_end() {
+    let mut planner = planner(vec![
+        route(Some(Severity::Page), &["hook"]),
+        route(None, &["mail"]),
+    ]);
+    rows(
+        &mut planner,
+        &change(1, Kind::Gateway, Severity::Page, EventKind::Opened),
+    );
+    let update = rows(
+        &mut planner,
+        &change(1, Kind::Gateway, Severity::Ticket, EventKind::Updated),
+    );
+    assert_eq!(names(&update), ["hook", "mail"]);
+    let end = rows(
+        &mut planner,
+        &change(1, Kind::Gateway, Severity::Ticket, EventKind::Resolved),
+    );
+    assert_eq!(names(&end), ["hook", "mail"]);
+}
+
+#[test]
+fn who_was_never_told_is_not_told_of_the_end() {
+    let mut planner = planner(vec![route(None, &["mail"])]);
+    let end = rows(
+        &mut planner,
+        &change(9, Kind::BoxDark, Severity::Page, EventKind::Resolved),
+    );
+    assert_eq!(names(&end), Vec::<&str>::new());
+}
+
+#[test]
+fn told_survives_a_restart() {
+    let routes = vec![route(None, &["mail"])];
+    let mut planner = Planner::new(vec!["hook".into(), "mail".into()], routes);
+    let opened = change(7, Kind::BoxDark, Severity::Page, EventKind::Opened);
+    let stored = store::StoredIncident {
+        incident: opened.incident,
+        revision: 1,
+        ack: None,
+        timeline: vec![],
+    };
+    let told = store::Told {
+        incident: 7,
+        receiver: "hook".into(),
+        first: opened.at,
+        last: opened.at,
+    };
+    planner.restore(&[stored], &[told]);
+    let end = rows(
+        &mut planner,
+        &change(7, Kind::BoxDark, Severity::Page, EventKind::Resolved),
+    );
+    assert_eq!(names(&end), ["hook"]);
+}
+
+#[test]
+fn a_failing_receiver_is_told_to_the_next_route() {
+    let mut failing = change(3, Kind::ReceiverFailing, Severity::Page, EventKind::Opened);
+    failing.incident.details.insert("receiver".into(), "hook".into());
+    let mut planner = planner(vec![
+        route(Some(Severity::Page), &["hook"]),
+        route(None, &["mail"]),
+    ]);
+    assert_eq!(names(&rows(&mut planner, &failing)), ["mail"]);
+    let mut only = Planner::new(vec!["am".into(), "hook".into()], vec![route(None, &["hook"])]);
+    assert_eq!(names(&rows(&mut only, &failing)), ["am"]);
+}
+
+#[test]
+fn the_key_is_the_incidents_and_the_idempotency_key_the_notifications() {
+    let mut planner = planner(vec![]);
+    let opened = rows(
+        &mut planner,
+        &change(1, Kind::BoxDark, Severity::Page, EventKind::Opened),
+    );
+    let mut end = change(1, Kind::BoxDark, Severity::Page, EventKind::Resolved);
+    end.revision = 2;
+    let end = rows(&mut planner, &end);
+    assert_eq!(opened[0].alert.key, end[0].alert.key);
+    assert_ne!(opened[0].alert.idempotency_key(), end[0].alert.idempotency_key());
+}
+
+#[test]
+fn a_quiet_change_is_not_sent() {
+    let mut quiet = change(1, Kind::BoxDark, Severity::Page, EventKind::Updated);
+    quiet.notify = false;
+    assert!(rows(&mut planner(vec![]), &quiet).is_empty());
+}
