@@ -15,12 +15,13 @@ use protocol::report::Report;
 use uuid::Uuid;
 
 use crate::incident::canary;
-use crate::incident::facts::{BoxInfo as Info, WitnessWord, Word};
+use crate::incident::facts::{BoxInfo as Info, Word};
 use crate::incident::ledger::Ledger;
 use crate::liveness::beat::{Accepted, Arrival, Refused};
 use crate::liveness::judge::Judge;
 use crate::liveness::time::{Moment, Mono};
 use crate::liveness::{BoxIx, ConnId};
+use crate::witness::vigil::Reply;
 
 pub use crate::incident::facts::BoxInfo;
 
@@ -63,7 +64,7 @@ pub(crate) struct Inbox {
     pub(crate) reports: Vec<(BoxIx, Arc<Report>, Timestamp)>,
     pub(crate) went: BTreeMap<BoxIx, Went>,
     pub(crate) receivers: BTreeMap<String, Option<String>>,
-    pub(crate) witnesses: Vec<WitnessReply>,
+    pub(crate) witnesses: Vec<Reply>,
     /// What came of the canary's newest run.
     pub(crate) canary: Option<Result<(), canary::Failed>>,
 }
@@ -72,14 +73,6 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 pub(crate) struct Went {
     pub(crate) came: Option<Info>,
-}
-
-/// A witness's answer to a question of `asked`.
-#[derive(Debug, Clone)]
-pub(crate) struct WitnessReply {
-    pub(crate) ix: BoxIx,
-    pub(crate) asked: Mono,
-    pub(crate) word: WitnessWord,
 }
 
 /// How the sweep fares.
@@ -243,6 +236,11 @@ impl Shared {
 
     pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
         lock(&self.inbox)
+    }
+
+    /// Whether an address declared for the server itself has ever answered.
+    pub(crate) fn own_proven(&self) -> bool {
+        self.judge().own_proven()
     }
 
     pub(crate) fn turn(&self) -> MutexGuard<'_, Turn> {

@@ -27,6 +27,10 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// How boxes are judged.
     pub liveness: LivenessSettings,
+    /// Labels by whose values boxes are grouped, the narrowest first: what goes together is one incident.
+    pub group_by: Vec<String>,
+    /// Whom the server asks besides.
+    pub witness: WitnessSettings,
     /// Who can be told. Names are unique.
     pub receivers: Vec<Receiver>,
     /// Who is told what, first match wins. Empty: every receiver gets everything.
@@ -73,6 +77,15 @@ impl Default for LivenessSettings {
             warm_up: Duration::from_secs(6),
         }
     }
+}
+
+/// Whom the server asks when it doubts. (The witnesses of each box are declared with the box.)
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WitnessSettings {
+    /// `host:port` of others' machines: if none of them answers and nobody is heard, the server's own uplink is down.
+    pub own: Vec<String>,
+    /// The socket of the server's own tailscaled, for witnesses of the form `tailscale:NAME`.
+    pub tailscale_socket: Option<PathBuf>,
 }
 
 /// Somebody or something that is told.

@@ -7,6 +7,7 @@ use crate::heartbeat::{Paused, UnitState};
 use crate::incident::{Ack, Incident, TimelineEntry};
 use crate::names::{BoxName, Labels};
 use crate::report::{Report, Status};
+use crate::witness::Targets;
 use crate::words::words;
 
 words! {
@@ -80,8 +81,9 @@ pub struct BoxDetail {
     pub units: Vec<UnitState>,
     /// What the box's clock is ahead of the server's, milliseconds.
     pub clock_skew_ms: Option<i64>,
-    /// Declared address that a witness may ask.
-    pub witness_tcp: Option<String>,
+    /// Whom the server may ask about it, declared by an operator.
+    #[serde(default, alias = "witness_tcp")]
+    pub witnesses: Targets,
     /// Open incidents.
     #[serde(default)]
     pub incidents: Vec<Incident>,
@@ -96,9 +98,9 @@ pub struct AddBox {
     /// Labels set by the operator: they win over the box's own.
     #[serde(default)]
     pub labels: Labels,
-    /// `host:port` that a TCP witness may ask (never one that the box declares).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub witness_tcp: Option<String>,
+    /// Whom the server may ask about it (never what the box declares): one `host:port` or several.
+    #[serde(default, alias = "witness_tcp", skip_serializing_if = "Targets::is_empty")]
+    pub witnesses: Targets,
 }
 
 /// `POST /v1/boxes/{name}/rotate`: a new token; the old one stays good for the overlap.

@@ -7,6 +7,7 @@
 //! - [`limits`]: a named bound on everything that comes from outside, with its reason
 //! - [`names`]: names of boxes, units, labels; words
 //! - [`why`]: the closed enum of reasons that a check or a remedy gives
+//! - [`witness`]: whom a server may ask about a box
 //! - [`report`]: the outcome of one run of all checks
 //! - [`account`]: a box's own account of a silence
 //! - [`heartbeat`]: the small message every second, and its answer
@@ -23,6 +24,7 @@
 pub mod limits;
 pub mod names;
 pub mod why;
+pub mod witness;
 pub mod report;
 pub mod account;
 pub mod heartbeat;

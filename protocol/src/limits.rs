@@ -64,3 +64,7 @@ pub const ZONE_BYTES: usize = 64;
 pub const MUTE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The longest that a box's own pause mutes what is said about it: a box must not mute itself for ever.
 pub const PAUSE_MUTES_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Witnesses of one box: each is asked every second while the box is suspect.
+pub const WITNESSES: usize = 8;
+/// Bytes of one witness: a DNS name and a port.
+pub const WITNESS_BYTES: usize = 260;

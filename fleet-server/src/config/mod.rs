@@ -3,6 +3,7 @@
 //! Every mistake of the file is named at once. It reads the files that the configuration names as secrets, so that a
 //! missing one is found before any port is bound; certificates are checked for being there, and parsed by `web::tls`.
 
+mod doubt;
 mod proof;
 mod receivers;
 mod routes;
@@ -53,7 +54,8 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
     let data_dir = top.path("data_dir").unwrap_or_else(|| PathBuf::from(DATA_DIR));
     let public_url = top.item("public_url").and_then(|item| public_url(&item));
     let tls = tls(top.section("tls"));
-    let liveness = liveness(top.section("liveness"));
+    let (liveness, group_by) = liveness(top.section("liveness"));
+    let witness = doubt::witness(top.section("witness"));
     let receivers = receivers::read(top);
     let (routes, incidents) = routes::read(top, &receivers);
     let dead_man = proof::dead_man(top.section("dead_man"));
@@ -65,6 +67,8 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
         public_url,
         tls,
         liveness,
+        group_by,
+        witness,
         receivers,
         routes,
         dead_man,
@@ -142,7 +146,7 @@ fn present(item: &Item<'_>) -> Option<PathBuf> {
     }
 }
 
-fn liveness(section: Section<'_>) -> LivenessSettings {
+fn liveness(section: Section<'_>) -> (LivenessSettings, Vec<String>) {
     let default = LivenessSettings::default();
     let every = section.duration(
         "every",
@@ -194,6 +198,7 @@ fn liveness(section: Section<'_>) -> LivenessSettings {
             Duration::ZERO..=WARM_UP_MAX,
         ),
     };
+    let group_by = doubt::group_by(&section);
     section.finish();
-    settings
+    (settings, group_by)
 }

@@ -10,6 +10,7 @@ use protocol::heartbeat::{Paused, UnitState};
 use protocol::incident::Kind;
 use protocol::names::{BoxName, Labels};
 use protocol::report::{RemedyReport, Report, Status};
+use protocol::witness::Targets;
 
 use super::checks::check_state;
 use super::units::Watch;
@@ -29,8 +30,8 @@ pub struct BoxInfo {
     pub name: BoxName,
     /// Its labels: the operator's over those that it declares.
     pub labels: Labels,
-    /// `host:port` that a TCP witness may ask, declared by an operator.
-    pub witness_tcp: Option<String>,
+    /// Whom the server may ask about it, declared by an operator.
+    pub witnesses: Targets,
 }
 
 /// What a box says with its beats besides being alive. Sent on when it changes.
@@ -72,8 +73,8 @@ pub struct Facts {
     pub report: Option<(Arc<Report>, Timestamp)>,
     /// What its beats say.
     pub word: Word,
-    /// What a witness said last.
-    pub witness: Option<WitnessWord>,
+    /// What its witnesses said last, one word each.
+    pub witnesses: Vec<WitnessWord>,
     /// Open incidents about it.
     pub open: u32,
     pub(super) checks: BTreeMap<(Kind, String), CheckState>,
@@ -99,7 +100,7 @@ impl Facts {
             info,
             state: Liveness::Unseen,
             word: Word::default(),
-            witness: None,
+            witnesses: Vec::new(),
             open: 0,
             checks: report.as_ref().map_or_else(BTreeMap::new, |(report, _)| {
                 report.checks.iter().filter_map(check_state).collect()

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use protocol::api::Liveness;
-use protocol::incident::Kind;
+use protocol::incident::{Incident, Kind};
 use protocol::names::Labels;
 use serde_json::{Value, json};
 
@@ -14,15 +14,68 @@ use super::checks::object;
 use super::facts::WitnessWord;
 use super::ledger::{Key, Ledger, Say, Tell};
 use super::severity;
-use super::text::{Details, MEMBERS_NAMED, cause_word, diagnosis, diagnosis_details, duration, moment};
+use super::text::{
+    Details, MEMBERS_NAMED, cause_word, diagnosis, diagnosis_details, duration, moment, storm_word,
+    witness_values,
+};
 use crate::liveness::BoxIx;
-use crate::liveness::event::{BlindWhy, Cause, Event, Group, Transition, What};
+use crate::liveness::event::{BlindWhy, Cause, Event, Group, StormWhy, Transition, What};
 use crate::liveness::time::Moment;
 
-/// A storm that grew by more than this share is told of again.
-const GREW: f64 = 0.1;
-/// A storm that nothing was told of for so long is not told of in a burst: each box that joins it is news.
-const QUIET: SignedDuration = SignedDuration::from_secs(60);
+/// From this share on a group is dark as a whole.
+const WHOLE: f64 = 0.9;
+
+/// What is told of a storm, besides who is in it.
+struct Storm {
+    why: StormWhy,
+    peak: usize,
+    expected: u32,
+    since: Timestamp,
+}
+
+impl Storm {
+    /// As its incident has it.
+    fn of(incident: &Incident) -> Self {
+        let figure = |name: &str| incident.details.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let word = incident.details.get("cause").and_then(Value::as_str);
+        Self {
+            why: StormWhy::ALL
+                .into_iter()
+                .find(|why| word == Some(storm_word(*why)))
+                .unwrap_or(StormWhy::Share),
+            peak: figure("peak") as usize,
+            expected: figure("expected") as u32,
+            since: incident.opened_at,
+        }
+    }
+
+    fn opened(&self, group: &Group) -> String {
+        let (gone, expected) = (self.peak, self.expected);
+        match self.why {
+            StormWhy::Share | StormWhy::Settled => {
+                let percent = (gone as f64 / f64::from(expected.max(1)) * 100.0).round();
+                format!(
+                    "{group}: {gone} of {expected} boxes dark ({percent} %), all at once. Look at what they share: \
+                     site, uplink, provider."
+                )
+            }
+            StormWhy::Rate => format!(
+                "{group}: more boxes go dark one by one than are told of alone in a minute; {gone} of {expected} so \
+                 far, and all further ones, are told of here."
+            ),
+        }
+    }
+
+    fn goes_on(&self, group: &Group, gone: usize, now: Timestamp) -> String {
+        let since = Duration::try_from(now.duration_since(self.since)).unwrap_or_default();
+        format!(
+            "{group}: {gone} of {} boxes dark (at most {}), for {}",
+            self.expected,
+            self.peak,
+            duration(since)
+        )
+    }
+}
 
 impl Ledger {
     /// What liveness found, in its order.
@@ -31,16 +84,23 @@ impl Ledger {
             Event::Box(change) => self.moved(change),
             Event::StormOpened {
                 group,
+                why,
                 members,
                 expected,
                 at,
-            } => self.storm_opened(group, members, *expected, *at),
-            Event::StormChanged { group, members, at } => self.storm_changed(group, members, *at),
+            } => self.storm_opened((group, *why), members, *expected, *at),
+            Event::StormChanged {
+                group,
+                members,
+                grew,
+                at,
+            } => self.storm_changed(group, members, *grew, *at),
+            Event::Straggler { group, ix, at } => self.straggler(*ix, group, *at).into_iter().collect(),
             Event::StormOver {
                 group,
                 stragglers,
                 at,
-            } => self.storm_over(group, stragglers, *at),
+            } => self.storm_over(group, stragglers, *at).into_iter().collect(),
             Event::Blind {
                 why,
                 overdue,
@@ -63,11 +123,28 @@ impl Ledger {
         }
     }
 
-    /// What a witness said: kept for the text, and added to what is open about the box.
-    pub fn witness(&mut self, ix: BoxIx, word: WitnessWord) {
+    /// What its witnesses said last, one word each: kept for the text, and put into what is open about the box.
+    pub fn witnesses(&mut self, ix: BoxIx, words: Vec<WitnessWord>, now: Moment) {
+        let figure = witness_values(&words, now.wall);
         if let Some(facts) = self.facts_mut(ix) {
-            facts.witness = Some(word);
+            facts.witnesses = words;
         }
+        for kind in [Kind::BoxDark, Kind::BoxSilent] {
+            let figure = Some(("witnesses", figure.clone()));
+            self.note(&about(kind, ix), String::new(), figure, Tell::Nobody, now);
+        }
+    }
+
+    /// The host of a dark box answers a witness again; its watchdog is still not heard.
+    pub fn host_back(&mut self, ix: BoxIx, now: Moment) -> Vec<Change> {
+        let said = format!(
+            "the host of {} answers its witnesses again; its watchdog is still not heard",
+            self.name(ix)
+        );
+        [Kind::BoxDark, Kind::BoxSilent]
+            .into_iter()
+            .filter_map(|kind| self.note(&about(kind, ix), said.clone(), None, Tell::Timeline, now))
+            .collect()
     }
 
     /// The state of a box as it was before the start, without a change.
@@ -92,7 +169,7 @@ impl Ledger {
         match change.what {
             What::Suspect { .. } => {
                 // A witness's word is of one suspicion.
-                facts.witness = None;
+                facts.witnesses.clear();
                 Vec::new()
             }
             What::Live {
@@ -114,6 +191,12 @@ impl Ledger {
                 let said = format!("{} is back, and has said goodbye ({why})", self.name(ix));
                 self.present(ix, &said, at)
             }
+            What::Dark {
+                cause: Cause::HostLost,
+                silent_for,
+            } if self.is_open(&about(Kind::BoxSilent, ix)) => {
+                self.host_lost(ix, silent_for, change.last_seen, at)
+            }
             What::Dark { cause, silent_for } => {
                 self.gone(ix, Kind::BoxDark, cause, silent_for, change.last_seen, at)
             }
@@ -125,6 +208,7 @@ impl Ledger {
                 change.last_seen,
                 at,
             ),
+            What::Overdue { .. } if self.is_told_with_its_group(ix) => Vec::new(),
             What::Overdue { why, silent_for } => {
                 let mut say = self.absence(ix, silent_for, change.last_seen, at, |name| {
                     format!(
@@ -170,8 +254,7 @@ impl Ledger {
         last_seen: Option<Timestamp>,
         now: Moment,
     ) -> Vec<Change> {
-        // Members of a storm are told of with it.
-        if self.storms.values().any(|members| members.contains(&ix)) {
+        if self.is_told_with_its_group(ix) {
             return Vec::new();
         }
         let mut say = self.absence(ix, silent_for, last_seen, now, |name| sentence(name, kind, cause));
@@ -179,6 +262,29 @@ impl Ledger {
         self.say(about(kind, ix), say, Tell::Timeline, now)
             .into_iter()
             .collect()
+    }
+
+    /// The one incident goes on: who was woken by it hears that it is worse.
+    fn host_lost(
+        &mut self,
+        ix: BoxIx,
+        silent_for: Duration,
+        last_seen: Option<Timestamp>,
+        now: Moment,
+    ) -> Vec<Change> {
+        let mut say = self.absence(ix, silent_for, last_seen, now, |name| {
+            format!("{name} is dark now: its host has stopped answering as well, no heartbeat for")
+        });
+        say.details
+            .insert("cause".into(), cause_word(Cause::HostLost).into());
+        self.say(about(Kind::BoxSilent, ix), say, Tell::Receivers, now)
+            .into_iter()
+            .collect()
+    }
+
+    /// Members of a storm are told of with it.
+    fn is_told_with_its_group(&self, ix: BoxIx) -> bool {
+        self.storms.values().any(|members| members.contains(&ix))
     }
 
     fn absence(
@@ -200,7 +306,7 @@ impl Ledger {
             if !more.is_empty() {
                 summary = format!("{summary}; {more}");
             }
-            details = diagnosis_details(facts, others);
+            details = diagnosis_details(facts, others, now.wall);
         }
         details.insert("silent_for_secs".into(), json!(silent_for.as_secs_f64()));
         details.insert("last_seen".into(), json!(last_seen));
@@ -218,117 +324,104 @@ impl Ledger {
         others.count() as u32
     }
 
-    fn storm_opened(&mut self, group: &Group, members: &[BoxIx], expected: u32, now: Moment) -> Vec<Change> {
-        let subject = subject_of(group);
+    fn storm_opened(
+        &mut self,
+        (group, why): (&Group, StormWhy),
+        members: &[BoxIx],
+        expected: u32,
+        now: Moment,
+    ) -> Vec<Change> {
+        let key = storm_key(group);
         self.storms
-            .insert(subject.clone(), members.iter().copied().collect());
+            .insert(key.subject.clone(), members.iter().copied().collect());
+        let storm = Storm {
+            why,
+            peak: members.len(),
+            expected,
+            since: now.wall,
+        };
         let say = Say {
             severity: severity::of(Kind::SiteDark),
-            summary: format!(
-                "{group}: {} of {expected} boxes dark, all at once; the others are heard. {}",
-                members.len(),
-                "Look at what they share: site, uplink, provider."
-            ),
-            details: self.storm_details(group, members, members.len(), expected),
-        };
-        let key = Key {
-            kind: Kind::SiteDark,
-            about: None,
-            subject,
+            summary: storm.opened(group),
+            details: self.storm_details(group, &storm, members),
         };
         self.say(key, say, Tell::Receivers, now).into_iter().collect()
     }
 
-    fn storm_changed(&mut self, group: &Group, members: &[BoxIx], now: Moment) -> Vec<Change> {
-        let subject = subject_of(group);
-        let before = self
-            .storms
-            .insert(subject.clone(), members.iter().copied().collect());
-        let joined = members
-            .iter()
-            .any(|ix| before.as_ref().is_none_or(|before| !before.contains(ix)));
-        let key = Key {
-            kind: Kind::SiteDark,
-            about: None,
-            subject,
-        };
-        let quiet = self
-            .told_at(&key)
-            .is_none_or(|told| now.wall.duration_since(told) >= QUIET);
+    fn storm_changed(&mut self, group: &Group, members: &[BoxIx], grew: bool, now: Moment) -> Vec<Change> {
+        let key = storm_key(group);
+        self.storms
+            .insert(key.subject.clone(), members.iter().copied().collect());
         let Some(incident) = self.incident(&key) else {
             return Vec::new();
         };
-        let figure = |name: &str| incident.details.get(name).and_then(Value::as_u64).unwrap_or(0);
-        let told_peak = figure("peak") as usize;
-        let expected = figure("expected").max(members.len() as u64) as u32;
-        let grew = joined && (quiet || members.len() as f64 > told_peak as f64 * (1.0 + GREW));
-        let peak = told_peak.max(members.len());
+        let mut storm = Storm::of(incident);
+        storm.peak = storm.peak.max(members.len());
+        storm.expected = storm.expected.max(members.len() as u32);
         let say = Say {
             severity: incident.severity,
-            summary: format!(
-                "{group}: {} of {expected} boxes dark (at most {peak})",
-                members.len()
-            ),
-            details: self.storm_details(group, members, if grew { peak } else { told_peak }, expected),
+            summary: storm.goes_on(group, members.len(), now.wall),
+            details: self.storm_details(group, &storm, members),
         };
         let tell = if grew { Tell::Receivers } else { Tell::Timeline };
         self.say(key, say, tell, now).into_iter().collect()
     }
 
-    fn storm_over(&mut self, group: &Group, stragglers: &[BoxIx], now: Moment) -> Vec<Change> {
-        let subject = subject_of(group);
-        self.storms.remove(&subject);
-        let key = Key {
-            kind: Kind::SiteDark,
-            about: None,
-            subject,
+    fn storm_over(&mut self, group: &Group, stragglers: &[BoxIx], now: Moment) -> Option<Change> {
+        let key = storm_key(group);
+        self.storms.remove(&key.subject);
+        let said = match stragglers.len() {
+            0 => format!("{group}: all boxes are back"),
+            1 => format!(
+                "{group}: the boxes are back, except {}, which has its own incident",
+                self.name(stragglers[0])
+            ),
+            left => format!("{group}: the boxes are back, except {left} with their own incidents"),
         };
-        let said = if stragglers.is_empty() {
-            format!("{group}: all boxes are back")
-        } else {
-            format!(
-                "{group}: the boxes are back, except {} told of one by one",
-                stragglers.len()
-            )
-        };
-        let mut changes: Vec<Change> = self.resolve(&key, said, now).into_iter().collect();
-        for ix in stragglers {
-            let say = self.straggler(*ix, group, now);
-            changes.extend(self.say(about(Kind::BoxDark, *ix), say, Tell::Timeline, now));
-        }
-        changes
+        self.resolve(&key, said, now)
     }
 
-    fn straggler(&self, ix: BoxIx, group: &Group, now: Moment) -> Say {
+    fn straggler(&mut self, ix: BoxIx, group: &Group, now: Moment) -> Option<Change> {
+        if let Some(members) = self.storms.get_mut(&subject_of(group)) {
+            members.remove(&ix);
+        }
         let mut details = Details::new();
         let mut summary = format!(
-            "{} went dark with {group} and has not come back with it",
+            "{} went dark with others of {group} and has not come back with them",
             self.name(ix)
         );
+        let mut kind = Kind::BoxDark;
         if let Some(facts) = self.facts(ix) {
+            if facts.state == Liveness::Silent {
+                kind = Kind::BoxSilent;
+            }
             let others = self.gone_besides(ix);
-            details = diagnosis_details(facts, others);
+            details = diagnosis_details(facts, others, now.wall);
             let more = diagnosis(facts, others, now.wall);
             if !more.is_empty() {
                 summary = format!("{summary}; {more}");
             }
         }
         details.insert("cause".into(), cause_word(Cause::Group).into());
-        Say {
-            severity: severity::of(Kind::BoxDark),
+        let say = Say {
+            severity: severity::of(kind),
             summary,
             details,
-        }
+        };
+        self.say(about(kind, ix), say, Tell::Timeline, now)
     }
 
-    fn storm_details(&self, group: &Group, members: &[BoxIx], peak: usize, expected: u32) -> Details {
+    fn storm_details(&self, group: &Group, storm: &Storm, members: &[BoxIx]) -> Details {
         let named: Vec<String> = members
             .iter()
             .take(MEMBERS_NAMED)
             .map(|ix| self.name(*ix))
             .collect();
+        let share = members.len() as f64 / f64::from(storm.expected.max(1));
         object(json!({
-            "group": group.to_string(), "gone": members.len(), "peak": peak, "expected": expected, "members": named,
+            "group": group.to_string(), "cause": storm_word(storm.why), "gone": members.len(), "peak": storm.peak,
+            "expected": storm.expected, "share": (share * 1000.0).round() / 1000.0, "since": storm.since,
+            "extent": if share >= WHOLE { "full" } else { "partial" }, "members": named,
         }))
     }
 
@@ -344,6 +437,12 @@ impl Ledger {
             BlindWhy::Overload => (
                 "overload",
                 "this server does not get round to its work; it lacks CPU. Nobody is judged until it does."
+                    .to_owned(),
+            ),
+            BlindWhy::NoWayOut => (
+                "no_way_out",
+                "none of the addresses declared for this server itself ([witness] self) answers and no box is heard, so \
+                 its own uplink is the likelier cause. Nobody is judged until one answers or a box is heard."
                     .to_owned(),
             ),
         };
@@ -370,6 +469,14 @@ impl Ledger {
             details: Details::new(),
         };
         self.say(about(Kind::DuplicateIdentity, ix), say, Tell::Timeline, now)
+    }
+}
+
+fn storm_key(group: &Group) -> Key {
+    Key {
+        kind: Kind::SiteDark,
+        about: None,
+        subject: subject_of(group),
     }
 }
 
@@ -410,6 +517,7 @@ fn sentence(name: &str, kind: Kind, cause: Cause) -> String {
         Cause::ConnectionClosed => {
             format!("{name} is dark: its connection was closed without a goodbye, no heartbeat for")
         }
+        Cause::HostLost => format!("{name} is dark: its host does not answer either, no heartbeat for"),
         Cause::Deadline | Cause::HostAnswers | Cause::Group => format!("{name} is dark: no heartbeat for"),
     }
 }

@@ -182,10 +182,6 @@ impl Ledger {
         self.open.get(key).map(|open| &open.incident)
     }
 
-    pub(super) fn told_at(&self, key: &Key) -> Option<Timestamp> {
-        self.open.get(key).map(|open| open.told_at)
-    }
-
     pub(super) fn keys_about(&self, ix: BoxIx) -> Vec<Key> {
         let about = |key: &&Key| key.about == Some(ix);
         self.open.keys().filter(about).cloned().collect()

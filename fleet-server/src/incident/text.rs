@@ -3,11 +3,12 @@
 //! `details` of every incident carries `runbook` (the heading to read) and, where the incident is about one of several
 //! things of a box, `subject` (the unit, the group, the receiver). Besides, by kind:
 //! - `box_dark` `box_silent` `planned_overdue`: `silent_for_secs`, `last_seen`, `cause` (`deadline`, `witness_confirmed`,
-//!   `host_answers`, `connection_closed`, `group`), `others_gone`, `witness` (`asked`, `answer`, `detail`, `at`),
-//!   `report` (`received_at`, `worst`, `not_ok`: check, status, why, summary), `last_remedy` (`at`, `unit`, `outcome`,
+//!   `host_answers`, `connection_closed`, `group`, `host_lost`), `others_gone`, `witnesses` (each `name`, `answer`,
+//!   `detail`, `age_secs`), `report` (`received_at`, `worst`, `not_ok`: check, status, why, summary), `last_remedy` (`at`, `unit`, `outcome`,
 //!   `why`, `summary`), `goodbye` (its reason)
-//! - `site_dark`: `group`, `gone`, `peak`, `expected`, `members` (the first [`MEMBERS_NAMED`] names)
-//! - `server_blind`: `cause` (`collapse`, `overload`), `overdue`, `expected`
+//! - `site_dark`: `group`, `cause` (`share`, `rate`, `settled`), `gone`, `peak`, `expected`, `share` (0 to 1), `extent`
+//!   (`full`, `partial`), `since`, `members` (the first [`MEMBERS_NAMED`] names)
+//! - `server_blind`: `cause` (`collapse`, `overload`, `no_way_out`), `overdue`, `expected`
 //! - `gateway` `disk` `backup` `tailscale`: `check`, `status`, `why`, `consecutive`, `since`, `values`, `seen_by`
 //!   (`report`, `units`), `last_remedy`
 //! - `remedy_gave_up`: `last_remedy`
@@ -25,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::facts::{Facts, WitnessWord};
 use crate::liveness::beat::WitnessAnswer;
-use crate::liveness::event::Cause;
+use crate::liveness::event::{Cause, StormWhy};
 
 /// Names of a storm's members that stand in its details.
 pub const MEMBERS_NAMED: usize = 500;
@@ -73,14 +74,24 @@ pub fn cause_word(cause: Cause) -> &'static str {
         Cause::HostAnswers => "host_answers",
         Cause::ConnectionClosed => "connection_closed",
         Cause::Group => "group",
+        Cause::HostLost => "host_lost",
+    }
+}
+
+/// The word for what makes a storm one incident.
+pub fn storm_word(why: StormWhy) -> &'static str {
+    match why {
+        StormWhy::Share => "share",
+        StormWhy::Rate => "rate",
+        StormWhy::Settled => "settled",
     }
 }
 
 /// What is known of a box that went, as half-sentences for its summary.
 pub fn diagnosis(facts: &Facts, others_gone: u32, now: Timestamp) -> String {
     let mut parts = Vec::new();
-    if let Some(witness) = &facts.witness {
-        parts.push(witness_sentence(witness));
+    if !facts.witnesses.is_empty() {
+        parts.push(witness_sentence(&facts.witnesses, now));
     }
     if let Some((report, received)) = &facts.report {
         let age = Duration::try_from(now.duration_since(*received)).unwrap_or_default();
@@ -103,11 +114,11 @@ pub fn diagnosis(facts: &Facts, others_gone: u32, now: Timestamp) -> String {
 }
 
 /// The same as figures.
-pub fn diagnosis_details(facts: &Facts, others_gone: u32) -> Details {
+pub fn diagnosis_details(facts: &Facts, others_gone: u32, now: Timestamp) -> Details {
     let mut details = Details::new();
     details.insert("others_gone".into(), others_gone.into());
-    if let Some(witness) = &facts.witness {
-        details.insert("witness".into(), witness_value(witness));
+    if !facts.witnesses.is_empty() {
+        details.insert("witnesses".into(), witness_values(&facts.witnesses, now));
     }
     if let Some((report, received)) = &facts.report {
         details.insert("report".into(), report_value(report, *received));
@@ -144,19 +155,33 @@ pub fn answer_word(answer: WitnessAnswer) -> &'static str {
     }
 }
 
-fn witness_sentence(witness: &WitnessWord) -> String {
-    let found = match witness.answer {
-        WitnessAnswer::Reachable => "the host answers",
-        WitnessAnswer::Unreachable => "the host does not answer",
-        WitnessAnswer::Unknown => "the witness could not ask",
+/// Each witness's word, with its age.
+fn witness_sentence(witnesses: &[WitnessWord], now: Timestamp) -> String {
+    let one = |witness: &WitnessWord| {
+        let found = match witness.answer {
+            WitnessAnswer::Reachable => "the host answers",
+            WitnessAnswer::Unreachable => "the host does not answer",
+            WitnessAnswer::Unknown => "the witness could not ask",
+        };
+        let age = duration(age(witness, now));
+        format!("{found} at {} ({}, {age} ago)", witness.asked, witness.detail)
     };
-    format!("{found} at {} ({})", witness.asked, witness.detail)
+    witnesses.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn witness_value(witness: &WitnessWord) -> Value {
-    json!({
-        "asked": witness.asked, "answer": answer_word(witness.answer), "detail": witness.detail, "at": witness.at,
-    })
+/// The same as figures.
+pub fn witness_values(witnesses: &[WitnessWord], now: Timestamp) -> Value {
+    let one = |witness: &WitnessWord| {
+        json!({
+            "name": witness.asked, "answer": answer_word(witness.answer), "detail": witness.detail,
+            "age_secs": (age(witness, now).as_secs_f64() * 10.0).round() / 10.0,
+        })
+    };
+    witnesses.iter().map(one).collect()
+}
+
+fn age(witness: &WitnessWord, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(witness.at)).unwrap_or_default()
 }
 
 fn report_sentence(report: &Report) -> String {

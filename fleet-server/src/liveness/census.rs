@@ -156,17 +156,17 @@ impl Census {
         }
     }
 
-    /// The groups by the first label, without the fleet.
-    pub fn sites(&self) -> impl Iterator<Item = GroupIx> {
-        let first = self.labels.first();
-        self.groups
-            .iter()
-            .zip(0_u32..)
-            .filter(move |(slot, _)| match &slot.group {
-                Group::Fleet => false,
-                Group::Label { name, .. } => Some(name) == first,
-            })
-            .map(|(_, ix)| GroupIx(ix))
+    /// For each label the groups by it, without the fleet: every label divides the boxes in its own way.
+    pub fn by_label(&self) -> impl Iterator<Item = impl Iterator<Item = GroupIx>> {
+        self.labels.iter().map(|label| {
+            let slots = self.groups.iter().zip(0_u32..);
+            slots
+                .filter(move |(slot, _)| match &slot.group {
+                    Group::Fleet => false,
+                    Group::Label { name, .. } => name == label,
+                })
+                .map(|(_, ix)| GroupIx(ix))
+        })
     }
 
     /// What `group` is.

@@ -14,10 +14,12 @@ use super::time::Moment;
 pub enum Event {
     /// A box changed its state.
     Box(Transition),
-    /// Most boxes of a group went together: they are dark by [`Cause::Group`], and none is told of alone.
+    /// Boxes of a group went together: they are dark by [`Cause::Group`], and none is told of alone.
     StormOpened {
         /// Which group.
         group: Group,
+        /// What makes them one.
+        why: StormWhy,
         /// Who went.
         members: Vec<BoxIx>,
         /// Of how many that were expected.
@@ -31,14 +33,25 @@ pub enum Event {
         group: Group,
         /// Who is gone now.
         members: Vec<BoxIx>,
+        /// It has grown so much since it was last told of that it must be told of again.
+        grew: bool,
         /// When.
         at: Moment,
     },
-    /// The group is back; `stragglers` are not, and are told of one by one from now on.
+    /// The group is back and this box is not: it is told of by itself from now on.
+    Straggler {
+        /// Which group.
+        group: Group,
+        /// Which box.
+        ix: BoxIx,
+        /// When.
+        at: Moment,
+    },
+    /// The storm is over: every member is back or was told of as a [`Straggler`](Event::Straggler).
     StormOver {
         /// Which group.
         group: Group,
-        /// Who is still gone.
+        /// Who is still gone, and was told of one by one.
         stragglers: Vec<BoxIx>,
         /// When.
         at: Moment,
@@ -77,6 +90,22 @@ pub enum Event {
     },
 }
 
+/// What makes boxes that went one incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StormWhy {
+    /// So great a part of their group went at once.
+    Share,
+    /// More went one by one than a person can be told of.
+    Rate,
+    /// They turned out to be gone when the server's blindness ended.
+    Settled,
+}
+
+impl StormWhy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Share, Self::Rate, Self::Settled];
+}
+
 /// Why the server doubts itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlindWhy {
@@ -84,6 +113,8 @@ pub enum BlindWhy {
     Collapse,
     /// It does not get round to its own work.
     Overload,
+    /// None of the addresses declared for the server itself answers, and nobody is heard.
+    NoWayOut,
 }
 
 /// Boxes that may go together: those that share a label's value, or all of them.
@@ -120,8 +151,10 @@ pub enum Cause {
     HostAnswers,
     /// Its connection was closed without a goodbye, and it did not come back.
     ConnectionClosed,
-    /// It went together with most of its group.
+    /// It went together with others of its group.
     Group,
+    /// It was silent, and now its host has stopped answering its witnesses as well.
+    HostLost,
 }
 
 /// A box changed its state.

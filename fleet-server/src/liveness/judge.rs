@@ -3,17 +3,18 @@
 
 use std::collections::BTreeSet;
 
+use protocol::api::Liveness;
 use protocol::names::Labels;
 
 use super::beat::{Arrival, Refused, WitnessAnswer};
 use super::census::{Count, GroupIx};
-use super::event::{BlindWhy, Event, Group};
+use super::event::{BlindWhy, Cause, Event, Group};
 use super::margin::Margins;
 use super::record::Record;
 use super::self_doubt::{Pause, SelfDoubt, Sight};
 use super::storm::Storms;
 use super::time::{Moment, Mono};
-use super::tracker::{Row, Tracker};
+use super::tracker::{Row, Tracker, Verdict};
 use super::{BoxIx, ConnId};
 use crate::settings::LivenessSettings;
 
@@ -76,7 +77,36 @@ impl Judge {
 
     /// A beat arrived.
     pub fn beat(&mut self, ix: BoxIx, now: Moment, beat: &Arrival) -> Result<(), Refused> {
-        self.tracker.beat(ix, now, beat)
+        self.tracker.beat(ix, now, beat)?;
+        self.doubt.own.heard(now.mono);
+        Ok(())
+    }
+
+    /// The addresses declared for the server itself are asked.
+    pub fn own_asked(&mut self, now: Mono) {
+        self.doubt.own.asked(now);
+    }
+
+    /// Of the addresses declared for the server itself one answered the question of `asked`, or none.
+    pub fn own_answered(&mut self, asked: Mono, by_anybody: bool) {
+        self.doubt.own.answered(asked, by_anybody);
+    }
+
+    /// Whether one of them has ever answered in this process.
+    pub fn own_proven(&self) -> bool {
+        self.doubt.own.proven()
+    }
+
+    /// A silent box's host has stopped answering its witnesses as well: it is dark.
+    pub fn host_lost(&mut self, ix: BoxIx, now: Moment) {
+        if self.tracker.state(ix) == Some(Liveness::Silent) {
+            self.tracker.carry_out(ix, Verdict::Dark(Cause::HostLost), now);
+        }
+    }
+
+    /// Boxes that are overdue, or were until moments ago.
+    pub fn overdue(&self) -> u32 {
+        self.tracker.census.all(GroupIx::FLEET).overdue
     }
 
     /// The peer closed a connection that beats arrived on.
@@ -107,15 +137,17 @@ impl Judge {
             Pause::Short(excess) => self.tracker.shift(excess, now.mono),
             Pause::Long(_) => self.tracker.fresh(now.mono),
         }
+        self.storms.note_returns(&self.tracker, now.mono);
         let due = self.tracker.sweep(now);
         if self.doubt.warming(now.mono) {
             return;
         }
         let somebody = due.iter().any(|proposal| self.tracker.is_counted(proposal.ix));
         match self.doubt.look(now.mono, &self.tracker.census, somebody) {
-            Sight::Clear => self.storms.judge(&mut self.tracker, due, now),
+            Sight::Clear => self.storms.judge(&mut self.tracker, &due, now),
             Sight::Blind => {}
             Sight::BlindNow(count) => self.doubted(BlindWhy::Collapse, count, now),
+            Sight::CutOffNow(count) => self.doubted(BlindWhy::NoWayOut, count, now),
             Sight::OverloadedNow => {
                 let count = self.tracker.census.all(GroupIx::FLEET);
                 self.doubted(BlindWhy::Overload, count, now);

@@ -12,7 +12,10 @@
 //! - [`record`]: what survives a restart
 //! - `cell`: one box: its state, and when it must be looked at
 //! - [`tracker`]: the table of boxes and their states; proposes verdicts
+//! - [`own_way`]: is it my own uplink?
 //! - [`self_doubt`]: is it me?
+//! - [`pace`]: how many dark boxes a person can be told of in a minute
+//! - [`rush`]: does everybody come back at once?
 //! - [`storm`]: is it all of them?
 //! - [`judge`]: all of it, in the order in which it must be asked
 
@@ -26,7 +29,10 @@ pub mod census;
 pub mod record;
 mod cell;
 pub mod tracker;
+pub mod own_way;
 pub mod self_doubt;
+pub mod pace;
+pub mod rush;
 pub mod storm;
 pub mod judge;
 

@@ -13,6 +13,8 @@
 //!   judged (at least [`COLLAPSE_MIN`] boxes, and [`FLEET_MIN`] expected: of one, two or three boxes each is judged by
 //!   itself). Then nobody is judged and one incident says that the server may be blind. Unless whole sites explain it:
 //!   where other sites with [`HEALTHY_SHARE`] of the boxes are heard well, the server hears.
+//! - **No way out** ([`own_way`](super::own_way)): in a fleet too small to collapse, none of the addresses declared for the
+//!   server itself answers and nobody is heard. It ends when one answers or somebody is heard.
 //! - **It ends** when no more than [`RECOVERED`] are overdue: again one full deadline for everybody. Or when a
 //!   [`MINORITY`] has been heard steadily for [`SETTLED`]: a server that hears those is not blind, the others are gone.
 
@@ -20,6 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::census::{Census, Count, GroupIx};
+use super::own_way::{OwnWay, Says};
 use super::time::Mono;
 
 /// Period of the sweep.
@@ -72,6 +75,8 @@ pub struct SelfDoubt {
     shifted: Duration,
     shifted_since: Mono,
     pauses: u64,
+    /// The server's own way out.
+    pub(super) own: OwnWay,
 }
 
 /// The server does not get round to its work.
@@ -101,6 +106,8 @@ pub enum Sight {
     Blind,
     /// Judge nobody: arrivals have just collapsed.
     BlindNow(Count),
+    /// Judge nobody: the server's own way out is cut.
+    CutOffNow(Count),
     /// Judge nobody: the server has been overloaded for so long that it must be told.
     OverloadedNow,
     /// No longer overloaded, before it was told: everybody gets one full deadline.
@@ -125,6 +132,7 @@ impl SelfDoubt {
             shifted: Duration::ZERO,
             shifted_since: now,
             pauses: 0,
+            own: OwnWay::default(),
         }
     }
 
@@ -190,6 +198,10 @@ impl SelfDoubt {
         if let Some(sight) = self.look_at_pace(now) {
             return sight;
         }
+        let all = census.all(GroupIx::FLEET);
+        if all.expected < FLEET_MIN {
+            return self.look_at_own_way(now, all, due);
+        }
         let count = census.count(GroupIx::FLEET, FLEET_MIN);
         let Some(since) = self.blind_since else {
             if !due || !collapsed(count) || sites_explain(census) {
@@ -217,6 +229,26 @@ impl SelfDoubt {
             return Sight::Settled(blind_for);
         }
         Sight::Blind
+    }
+
+    /// Of one, two or three boxes.
+    fn look_at_own_way(&mut self, now: Mono, all: Count, due: bool) -> Sight {
+        if let Some(since) = self.blind_since {
+            if !self.own.open_after(since) {
+                return Sight::Blind;
+            }
+            self.sees();
+            self.warm_up(now);
+            return Sight::Recovered(now.since(since));
+        }
+        match self.own.says(now) {
+            Says::Wait if due => Sight::Blind,
+            Says::Cut if due => {
+                self.blind_since = Some(now);
+                Sight::CutOffNow(all)
+            }
+            Says::Nothing | Says::Open | Says::Wait | Says::Cut => Sight::Clear,
+        }
     }
 
     fn sees(&mut self) {
@@ -278,16 +310,17 @@ fn collapsed(count: Count) -> bool {
     count.expected >= FLEET_MIN && count.overdue >= COLLAPSE_MIN && share(count) > COLLAPSE
 }
 
-/// Whether sites that are well hold enough boxes to show that the server hears.
+/// Whether groups that are well hold enough boxes to show that the server hears. Any of the labels may show it.
 fn sites_explain(census: &Census) -> bool {
     let all = census.all(GroupIx::FLEET);
-    let well: u32 = census
-        .sites()
-        .map(|site| census.all(site))
-        .filter(|count| count.expected > 0 && share(*count) <= WELL)
-        .map(|count| count.expected - count.overdue)
-        .sum();
-    well >= COLLAPSE_MIN && f64::from(well) >= HEALTHY_SHARE * f64::from(all.expected)
+    census.by_label().any(|groups| {
+        let well: u32 = groups
+            .map(|group| census.all(group))
+            .filter(|count| count.expected > 0 && share(*count) <= WELL)
+            .map(|count| count.expected - count.overdue)
+            .sum();
+        well >= COLLAPSE_MIN && f64::from(well) >= HEALTHY_SHARE * f64::from(all.expected)
+    })
 }
 
 fn share(count: Count) -> f64 {

@@ -220,7 +220,9 @@ impl Tracker {
             && let State::Suspect(suspicion) = &mut cell.state
             && asked >= suspicion.since
         {
-            suspicion.witness = Some((answer, now));
+            // Asked again every second: what it says it has said since the first time.
+            let since = suspicion.witness.filter(|(was, _)| *was == answer);
+            suspicion.witness = Some((answer, since.map_or(now, |(_, at)| at)));
             self.settle(ix);
         }
     }

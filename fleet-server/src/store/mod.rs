@@ -14,6 +14,7 @@ use protocol::incident::{Ack, Incident, Kind, TimelineEntry};
 use protocol::mute::{MuteKind, MuteRecord};
 use protocol::names::{BoxName, Labels};
 use protocol::report::Report;
+use protocol::witness::Targets;
 use serde::{Deserialize, Serialize};
 
 use crate::directory::{Role, TokenHash};
@@ -49,9 +50,9 @@ pub struct BoxRecord {
     /// Labels that the box declared when it enrolled (its newest report's labels are newer).
     #[serde(default)]
     pub declared: Labels,
-    /// `host:port` that a TCP witness may ask.
-    #[serde(default)]
-    pub witness_tcp: Option<String>,
+    /// Whom the server may ask about it. (A copy written before there could be several has one text.)
+    #[serde(default, alias = "witness_tcp")]
+    pub witnesses: Targets,
     /// When.
     pub added_at: Timestamp,
     /// Its tokens that are not revoked; the newest last.
@@ -80,8 +81,8 @@ pub struct NewBox {
     pub labels: Labels,
     /// Labels that the box declared (at enrolment).
     pub declared: Labels,
-    /// `host:port` that a TCP witness may ask.
-    pub witness_tcp: Option<String>,
+    /// Whom the server may ask about it.
+    pub witnesses: Targets,
     /// Its first token's hash.
     pub token: TokenHash,
     /// When.

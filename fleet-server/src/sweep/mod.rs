@@ -8,6 +8,7 @@ pub mod keep;
 pub mod view;
 mod restore;
 mod saves;
+mod witnesses;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,17 +18,16 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, future};
 use protocol::api::Liveness;
 use protocol::names::BoxName;
-use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use self::keep::Keep;
 use self::saves::Saves;
 use self::view::View;
+use self::witnesses::Asking;
 use crate::clock::Clock;
 use crate::incident::change::{Audience, Change};
-use crate::incident::facts::{BoxInfo, WitnessWord};
-use crate::intake::{Intake, WitnessReply};
-use crate::liveness::BoxIx;
+use crate::incident::facts::BoxInfo;
+use crate::intake::Intake;
 use crate::liveness::event::{Event, What};
 use crate::liveness::self_doubt::TICK;
 use crate::liveness::time::{Moment, Mono};
@@ -35,7 +35,7 @@ use crate::notify::outbox::OutboxRow;
 use crate::notify::plan::{Nudge, Planner};
 use crate::settings::Settings;
 use crate::store::{Loaded, StoreError};
-use crate::witness::tcp;
+use crate::witness::vigil::{Finding, Reply};
 
 /// Changes decided and not yet written: beyond that nobody is judged.
 const UNSAVED_MAX: usize = 50_000;
@@ -43,8 +43,6 @@ const UNSAVED_MAX: usize = 50_000;
 const COMMIT_MAX: usize = 1000;
 /// Between two attempts to write while the store fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Questions to witnesses under way. When more boxes are suspect at once it is no single box's matter.
-const QUESTIONS: usize = 256;
 /// Between two looks for what time alone has made due: steps, reminders, hours, mutes that are over.
 const LOOK: Duration = Duration::from_secs(1);
 /// Told after each commit, so that workers need not wait for their next look.
@@ -62,7 +60,7 @@ pub struct Sweep<K> {
     unsaved: VecDeque<(Change, Vec<OutboxRow>)>,
     retry_after: Duration,
     saves: Saves,
-    questions: Arc<Semaphore>,
+    asking: Asking,
 }
 
 impl<K: Keep> Sweep<K> {
@@ -79,8 +77,10 @@ impl<K: Keep> Sweep<K> {
         let now = moment(&clock);
         let (judge, ledger) = restore::restore(settings, boxes, loaded, now);
         let saves = Saves::new(now.mono);
+        let intake = Intake::new(judge, ledger);
+        let asking = Asking::new(&settings.witness, Arc::clone(&intake.shared), clock.clone());
         let mut sweep = Self {
-            intake: Intake::new(judge, ledger),
+            intake,
             clock,
             keep,
             planner,
@@ -89,7 +89,7 @@ impl<K: Keep> Sweep<K> {
             unsaved: VecDeque::new(),
             retry_after: RETRY.0,
             saves,
-            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            asking,
         };
         let receivers: Vec<String> = settings
             .receivers
@@ -148,8 +148,14 @@ impl<K: Keep> Sweep<K> {
             };
             for event in &events {
                 changes.extend(self.intake.shared.ledger().liveness(event));
-                self.follow_up(event, now);
+                self.follow_up(event);
+                self.asking.follow(event, now);
             }
+            let doubtful = {
+                let judge = self.intake.shared.judge();
+                judge.overdue() > 0 || judge.blind()
+            };
+            self.asking.ask(now, doubtful);
             changes.extend(self.intake.shared.ledger().tick(now));
             self.decided(changes, now);
             self.nudge(now);
@@ -163,12 +169,10 @@ impl<K: Keep> Sweep<K> {
     }
 
     fn drain(&mut self, now: Moment) -> Vec<Change> {
+        let mut changes = Vec::new();
         let replies = std::mem::take(&mut self.intake.shared.inbox().witnesses);
         for reply in replies {
-            let mut judge = self.intake.shared.judge();
-            judge.witness(reply.ix, reply.asked, now.mono, reply.word.answer);
-            drop(judge);
-            self.intake.shared.ledger().witness(reply.ix, reply.word);
+            changes.extend(self.heard_from_witness(reply, now));
         }
         // The ledger first: who comes again finds the going either still in the inbox or already in the books.
         let mut ledger = self.intake.shared.ledger();
@@ -179,8 +183,8 @@ impl<K: Keep> Sweep<K> {
             inbox.witnesses = witnesses;
             taken
         };
-        let mut changes = Vec::new();
         for (ix, went) in inbox.went {
+            self.asking.vigils.end(ix);
             changes.extend(ledger.remove(ix, now));
             if let Some(info) = went.came {
                 ledger.add(info, None);
@@ -227,41 +231,39 @@ impl<K: Keep> Sweep<K> {
         }
     }
 
-    fn follow_up(&mut self, event: &Event, now: Moment) {
+    /// The word goes to the text, what all words together amount to goes to liveness.
+    fn heard_from_witness(&mut self, reply: Reply, now: Moment) -> Vec<Change> {
+        let (ix, asked) = (reply.question.ix, reply.asked);
+        let finding = self.asking.vigils.answered(reply, now.mono);
+        let words = self.asking.vigils.words(ix);
+        if words.is_empty() {
+            return Vec::new();
+        }
+        self.intake.shared.ledger().witnesses(ix, words, now);
+        match finding {
+            None => Vec::new(),
+            Some(Finding::Says(answer)) => {
+                self.intake.shared.judge().witness(ix, asked, now.mono, answer);
+                Vec::new()
+            }
+            Some(Finding::HostLost) => {
+                self.intake.shared.judge().host_lost(ix, now);
+                Vec::new()
+            }
+            Some(Finding::HostBack) => self.intake.shared.ledger().host_back(ix, now),
+        }
+    }
+
+    fn follow_up(&mut self, event: &Event) {
         let Event::Box(change) = event else { return };
         match change.what {
-            What::Suspect { .. } => self.ask_witness(change.ix, now),
             What::Away { .. } => self.saves.at_once(change.ix, true),
             What::Dark { .. } | What::Silent { .. } | What::Overdue { .. } => {
                 self.saves.at_once(change.ix, false);
             }
             What::Live { .. } if change.from != Liveness::Suspect => self.saves.at_once(change.ix, false),
-            What::Live { .. } => {}
+            What::Live { .. } | What::Suspect { .. } => {}
         }
-    }
-
-    fn ask_witness(&self, ix: BoxIx, now: Moment) {
-        let ledger = self.intake.shared.ledger();
-        let Some(asked) = ledger.facts(ix).and_then(|facts| facts.info.witness_tcp.clone()) else {
-            return;
-        };
-        drop(ledger);
-        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
-            return;
-        };
-        let (shared, clock) = (Arc::clone(&self.intake.shared), self.clock.clone());
-        tokio::spawn(async move {
-            let (answer, detail) = tcp::ask(&asked).await;
-            let word = WitnessWord {
-                asked,
-                answer,
-                detail,
-                at: clock.wall(),
-            };
-            let asked = now.mono;
-            shared.inbox().witnesses.push(WitnessReply { ix, asked, word });
-            drop(permit);
-        });
     }
 
     fn start_commit(&mut self, commit: &mut Writing) {

@@ -15,16 +15,14 @@ use crate::incident::facts::BoxInfo;
 use crate::incident::flap::is_held;
 use crate::incident::group_of;
 use crate::incident::ledger::{Key, Ledger};
-use crate::liveness::event::Group;
+use crate::incident::text::cause_word;
+use crate::liveness::event::{Cause, Group};
 use crate::liveness::history::History;
 use crate::liveness::judge::{Judge, OpenStorm};
 use crate::liveness::record::Record;
 use crate::liveness::time::Moment;
 use crate::settings::Settings;
 use crate::store::{BoxId, Loaded};
-
-/// By this label boxes are grouped.
-const GROUP_LABELS: [&str; 1] = ["site"];
 
 /// Judge and books, as before the restart.
 pub(super) fn restore(
@@ -54,8 +52,7 @@ pub(super) fn restore(
     // One that is only held open because it flaps says nothing of how things are now.
     let open: Vec<(Key, Incident)> = open.filter(|(_, incident)| !is_held(incident)).collect();
     let blind = open.iter().any(|(key, _)| key.kind == Kind::ServerBlind);
-    let labels = GROUP_LABELS.map(ToOwned::to_owned);
-    let mut judge = Judge::new(&settings.liveness, &labels, now.mono, blind);
+    let mut judge = Judge::new(&settings.liveness, &settings.group_by, now.mono, blind);
 
     let records = loaded
         .memories
@@ -109,7 +106,7 @@ fn reconciled(
         Kind::BoxDark | Kind::PlannedOverdue if key.about == Some(info.ix) => {
             Some((Liveness::Dark, incident))
         }
-        Kind::BoxSilent if key.about == Some(info.ix) => Some((Liveness::Silent, incident)),
+        Kind::BoxSilent if key.about == Some(info.ix) => Some((silent_or_dark(incident), incident)),
         Kind::BoxDark
         | Kind::PlannedOverdue
         | Kind::BoxSilent
@@ -132,7 +129,7 @@ fn reconciled(
     }
     let mut record = record?;
     if matches!(record.state, Liveness::Dark | Liveness::Silent) {
-        match storms.values_mut().find(|storm| belongs(info, &storm.group)) {
+        match storm_of(info, open, storms) {
             Some(storm) => {
                 storm.members.insert(info.ix);
             }
@@ -140,6 +137,42 @@ fn reconciled(
         }
     }
     Some(record)
+}
+
+/// A silent box whose host was lost later is dark by the same incident.
+fn silent_or_dark(incident: &Incident) -> Liveness {
+    let cause = incident.details.get("cause").and_then(serde_json::Value::as_str);
+    if cause == Some(cause_word(Cause::HostLost)) {
+        Liveness::Dark
+    } else {
+        Liveness::Silent
+    }
+}
+
+/// The storm that names the box; else (its list is bounded) the first whose group it is in, the fleet's last.
+fn storm_of<'a>(
+    info: &BoxInfo,
+    open: &[(Key, Incident)],
+    storms: &'a mut BTreeMap<String, OpenStorm>,
+) -> Option<&'a mut OpenStorm> {
+    let names = |incident: &Incident| {
+        let members = incident
+            .details
+            .get("members")
+            .and_then(serde_json::Value::as_array);
+        let name = info.name.as_str();
+        members.is_some_and(|members| members.iter().any(|member| member.as_str() == Some(name)))
+    };
+    let named = open
+        .iter()
+        .find(|(key, incident)| key.kind == Kind::SiteDark && names(incident));
+    let subject = named.map(|(key, _)| key.subject.clone()).or_else(|| {
+        let mut groups = storms.iter().filter(|(_, storm)| belongs(info, &storm.group));
+        let first = groups.clone().find(|(_, storm)| storm.group != Group::Fleet);
+        let (subject, _) = first.or_else(|| groups.next())?;
+        Some(subject.clone())
+    })?;
+    storms.get_mut(&subject)
 }
 
 fn belongs(info: &BoxInfo, group: &Group) -> bool {

@@ -9,16 +9,17 @@ use protocol::heartbeat::{Goodbye, GoodbyeWhy, Heartbeat};
 use protocol::incident::{EventKind, Incident, Kind};
 use protocol::names::{BoxName, Labels, Word};
 use protocol::report::{Host, Report};
+use protocol::witness::Targets;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::view::{BoxView, Health, NotReady, View};
 use super::*;
-use crate::liveness::ConnId;
 use crate::liveness::record::Record;
+use crate::liveness::{BoxIx, ConnId};
 use crate::notify::plan::Planner;
-use crate::settings::{IncidentRules, LivenessSettings, Receiver, ReceiverKind, Webhook};
+use crate::settings::{IncidentRules, LivenessSettings, Receiver, ReceiverKind, Webhook, WitnessSettings};
 use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport, Told};
 
 #[derive(Default)]
@@ -119,7 +120,7 @@ struct World {
     store: Arc<FakeStore>,
     clock: Clock,
     boxes: Vec<SimBox>,
-    witness: Option<String>,
+    witness: Targets,
     server: Option<Server>,
     /// Reports that were asked for, sent, and taken.
     taken: usize,
@@ -155,7 +156,7 @@ impl World {
                     report: None,
                 })
                 .collect(),
-            witness: None,
+            witness: Targets::default(),
             server: None,
             taken: 0,
         };
@@ -265,13 +266,13 @@ impl World {
     }
 }
 
-fn info(at: u32, witness_tcp: Option<String>) -> BoxInfo {
+fn info(at: u32, witnesses: Targets) -> BoxInfo {
     BoxInfo {
         ix: BoxIx(at),
         id: BoxId(i64::from(at) + 1),
         name: BoxName::new(format!("box-{at}")).unwrap(),
         labels: Labels::default(),
-        witness_tcp,
+        witnesses,
     }
 }
 
@@ -282,6 +283,8 @@ fn settings() -> Settings {
         public_url: Some("https://fleet.example.net/".parse().unwrap()),
         tls: None,
         liveness: LivenessSettings::default(),
+        group_by: vec!["site".into(), "provider".into()],
+        witness: WitnessSettings::default(),
         receivers: vec![Receiver {
             name: Word::new("hook").unwrap(),
             kind: ReceiverKind::Webhook(Webhook {
@@ -397,7 +400,10 @@ async fn a_killed_server_goes_on_where_it_was() {
         .iter()
         .map(|change| change.incident.box_name.clone().unwrap())
         .collect();
-    assert_eq!(names, [info(0, None).name, info(1, None).name]);
+    assert_eq!(
+        names,
+        [info(0, Targets::default()).name, info(1, Targets::default()).name]
+    );
     let silent = changes[1].incident.details["silent_for_secs"].as_f64().unwrap();
     assert!(
         (36.0..43.0).contains(&silent),
@@ -520,7 +526,11 @@ async fn a_box_whose_token_is_revoked_and_replaced_at_once_is_watched_on() {
     world.run(15).await;
     let intake = world.server.as_ref().unwrap().intake.clone();
     intake.remove(BoxIx(0));
-    intake.upsert(&info(0, None), world.clock.mono(), world.clock.wall());
+    intake.upsert(
+        &info(0, Targets::default()),
+        world.clock.mono(),
+        world.clock.wall(),
+    );
     world.run(5).await;
     assert_eq!(world.state(0), Liveness::Live);
     assert!(world.box_view(0).unwrap().report.is_some(), "asked for again");
@@ -546,7 +556,7 @@ async fn a_host_that_answers_its_witness_is_silent_not_dark() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut world = World::new(5);
     world.kill();
-    world.witness = Some(listener.local_addr().unwrap().to_string());
+    world.witness = listener.local_addr().unwrap().to_string().parse().unwrap();
     world.start();
     world.run(15).await;
     world.boxes[0].up = false;
@@ -556,5 +566,5 @@ async fn a_host_that_answers_its_witness_is_silent_not_dark() {
         (Liveness::Silent, vec![(EventKind::Opened, Kind::BoxSilent)])
     );
     let incident = world.store.changes.lock().unwrap()[0].incident.clone();
-    assert_eq!(incident.details["witness"]["answer"], "reachable");
+    assert_eq!(incident.details["witnesses"][0]["answer"], "reachable");
 }

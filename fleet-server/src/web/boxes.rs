@@ -31,8 +31,6 @@ use crate::sweep::view::BoxView;
 const OVERLAP: Duration = Duration::from_secs(3600);
 /// The longest overlap: a rotation that takes longer is none.
 const OVERLAP_MAX: u64 = 7 * 24 * 3600;
-/// Bytes of a witness address.
-const WITNESS_BYTES: usize = 260;
 
 /// `GET /v1/boxes[?state=&label=name=value&q=&canary=true&page=&per_page=]`. The server's own canary only if asked for.
 pub async fn list(
@@ -102,15 +100,12 @@ pub async fn add(State(app): State<Arc<App>>, request: Request<Body>) -> Result<
     let bytes = body::read(&head.headers, content, limits::REQUEST_BODY_BYTES).await?;
     let wanted: AddBox = body::json(&bytes)?;
     not_reserved(&wanted.name)?;
-    if let Some(address) = &wanted.witness_tcp {
-        witness(address)?;
-    }
     let token = new_secret(Purpose::BoxToken).map_err(no_random)?;
     let new = NewBox {
         name: wanted.name,
         labels: wanted.labels,
         declared: Labels::default(),
-        witness_tcp: wanted.witness_tcp,
+        witnesses: wanted.witnesses,
         token: TokenHash::of(&token),
         at: app.clock.wall(),
     };
@@ -309,7 +304,7 @@ fn detail(app: &App, entry: &BoxEntry) -> BoxDetail {
         report_received_at,
         units,
         clock_skew_ms,
-        witness_tcp: entry.record.witness_tcp.clone(),
+        witnesses: entry.record.witnesses.clone(),
         incidents: app.view.open().into_iter().filter(about).collect(),
     }
 }
@@ -321,28 +316,4 @@ fn liveness(view: Option<&BoxView>) -> Liveness {
 fn label(text: &str) -> Result<(&str, &str), Refusal> {
     text.split_once('=')
         .ok_or_else(|| Refusal::invalid("label", "write label=name=value, such as label=site=fsn1"))
-}
-
-/// `host:port`, no more: what is asked there is only whether a connection is taken.
-fn witness(address: &str) -> Result<(), Refusal> {
-    let good = address.len() <= WITNESS_BYTES
-        && address.rsplit_once(':').is_some_and(|(host, port)| {
-            let host = host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'))
-                .unwrap_or(host);
-            let named = !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
-            named && port.parse::<u16>().is_ok_and(|port| port > 0)
-        });
-    if good {
-        Ok(())
-    } else {
-        Err(Refusal::invalid(
-            "witness_tcp",
-            "is no address; write host:port, such as box-17.example.net:22 or [2001:db8::1]:22",
-        ))
-    }
 }

@@ -11,6 +11,7 @@ use protocol::api::CreateEnrollCode;
 use protocol::enroll::{EnrollAnswerBody, EnrollRequest};
 use protocol::limits;
 use protocol::names::Labels;
+use protocol::witness::Targets;
 use serde::Serialize;
 
 use super::auth::{self, Purpose, new_secret};
@@ -55,7 +56,7 @@ pub async fn enroll(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
         name: name.clone(),
         labels: Labels::default(),
         declared: wanted.labels,
-        witness_tcp: None,
+        witnesses: Targets::default(),
         token: TokenHash::of(&token),
         at: app.clock.wall(),
     };

@@ -4,6 +4,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use prometheus::Registry;
+use protocol::witness::Targets;
 use tokio::sync::Mutex;
 
 use super::counters::WebMetrics;
@@ -14,6 +15,9 @@ use crate::intake::{BoxInfo, Intake};
 use crate::liveness::BoxIx;
 use crate::store::handle::StoreHandle;
 use crate::sweep::view::View;
+
+/// An operator's label that names the box's machine in the server's own tailnet: its witness.
+const PEER_LABEL: &str = "tailscale_peer";
 
 /// What every handler shares.
 pub struct App {
@@ -70,6 +74,15 @@ pub fn box_info(entry: &crate::directory::BoxEntry) -> Option<BoxInfo> {
         id: entry.record.id,
         name: entry.record.name.clone(),
         labels: entry.labels.clone(),
-        witness_tcp: entry.record.witness_tcp.clone(),
+        witnesses: witnesses(entry),
     })
+}
+
+/// Those declared with the box, and the Tailscale peer that an operator's label names (never one that the box declares).
+fn witnesses(entry: &crate::directory::BoxEntry) -> Targets {
+    let record = &entry.record;
+    let labelled = record.labels.get(PEER_LABEL);
+    let labelled = labelled.and_then(|name| format!("tailscale:{name}").parse().ok());
+    let all = record.witnesses.iter().cloned().chain(labelled);
+    Targets::new(all).unwrap_or_else(|_| record.witnesses.clone())
 }

@@ -53,7 +53,7 @@ async fn a_boxs_life() {
     );
     let (_, shown) = server.admin("GET", "/v1/boxes/box-1", "").await;
     assert_eq!(
-        (shown["state"].as_str(), shown["witness_tcp"].as_str()),
+        (shown["state"].as_str(), shown["witnesses"][0].as_str()),
         (Some("live"), Some("192.0.2.1:22"))
     );
     assert_eq!(server.admin("POST", "/v1/boxes/box-1/revoke", "").await.0, 204);

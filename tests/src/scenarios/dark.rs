@@ -115,7 +115,7 @@ fn killed_beat(lab: &Lab) -> Result<()> {
     fleet.server.ctl(&["box", "remove", "box-1"])?.ok()?;
     let token = fleet
         .server
-        .ctl(&["box", "add", "box-1", "--witness-tcp", &witness])?
+        .ctl(&["box", "add", "box-1", "--witness", &witness])?
         .ok()?;
     fleet.made.write_file(
         "/etc/fleet-watchdog/token",

@@ -13,6 +13,7 @@ use protocol::api::{AddBox, NewToken, RotateBox};
 use protocol::enroll::{EnrollAnswer, EnrollRequestBody};
 use protocol::names::{BoxName, Labels};
 use protocol::secret::Secret;
+use protocol::witness::Targets;
 
 use crate::http;
 
@@ -126,7 +127,7 @@ fn add(server: &str, admin: &Secret, name: &BoxName, labels: &Labels) -> Result<
     let wish = AddBox {
         name: name.clone(),
         labels: labels.clone(),
-        witness_tcp: None,
+        witnesses: Targets::default(),
     };
     let added = http::send(
         "POST",

@@ -7,6 +7,7 @@ use protocol::api::{
     AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, IncidentDetail, IncidentPage, RotateBox,
 };
 use protocol::names::Labels;
+use protocol::witness::Targets;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -38,14 +39,16 @@ async fn boxes(client: &Client, out: &Out, command: BoxCommand) -> Result<(), Fa
         BoxCommand::Add {
             name,
             labels,
-            witness_tcp,
+            witnesses,
         } => {
             let labels =
                 Labels::from_texts(labels).map_err(|err| Failed::Usage(format!("--label: {err}")))?;
+            let witnesses =
+                Targets::new(witnesses).map_err(|err| Failed::Usage(format!("--witness: {err}")))?;
             let wanted = AddBox {
                 name,
                 labels,
-                witness_tcp,
+                witnesses,
             };
             out.secret(&client.post(&["boxes"], &wanted).await?, "token")
         }

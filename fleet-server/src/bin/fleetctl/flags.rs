@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use protocol::api::Liveness;
 use protocol::incident::Kind;
 use protocol::names::BoxName;
+use protocol::witness::Target;
 use url::Url;
 
 const EXIT_HELP: &str = "Exit status: 0 done, 1 the server refused or there is no such thing, 2 wrong usage, \
@@ -78,9 +79,10 @@ pub(crate) enum BoxCommand {
         /// A label; may be given several times.
         #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
         labels: Vec<(String, String)>,
-        /// An address that the server asks when the box is silent, to tell a dead host from a dead watchdog.
-        #[arg(long, value_name = "HOST:PORT")]
-        witness_tcp: Option<String>,
+        /// Whom the server asks when the box is silent, to tell a dead host from a dead watchdog: an address, or
+        /// tailscale:NAME for a peer of the server's own tailscaled; may be given several times.
+        #[arg(long = "witness", alias = "witness-tcp", value_name = "HOST:PORT")]
+        witnesses: Vec<Target>,
     },
     /// Lists boxes.
     List {

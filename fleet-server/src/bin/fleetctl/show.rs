@@ -44,7 +44,11 @@ pub(crate) fn one_box(detail: &BoxDetail, now: Timestamp) -> String {
         ("labels", Cell::plain(labels(&row.labels))),
         (
             "witness",
-            Cell::plain(detail.witness_tcp.as_deref().unwrap_or("none")),
+            Cell::plain(if detail.witnesses.is_empty() {
+                "none".to_owned()
+            } else {
+                detail.witnesses.to_string()
+            }),
         ),
     ];
     if row.canary {

@@ -11,15 +11,22 @@ fn a_dark_box_is_one_page_with_its_diagnosis_and_one_end() {
         &report(1, vec![row("disk", Status::Warning, KnownWhy::BytesLow)], vec![]),
     );
     ledger.liveness(&dark(BoxIx(1), 5000));
-    ledger.witness(
-        BOX,
-        WitnessWord {
-            asked: "10.0.0.1:22".into(),
-            answer: WitnessAnswer::Unreachable,
-            detail: "no answer within 1.5 s".into(),
-            at: at(4500).wall,
-        },
-    );
+    let word = |asked: &str, answer, detail: &str, ms| WitnessWord {
+        asked: asked.into(),
+        answer,
+        detail: detail.into(),
+        at: at(ms).wall,
+    };
+    let words = vec![
+        word(
+            "10.0.0.1:22",
+            WitnessAnswer::Unreachable,
+            "no answer within 1.5 s",
+            4500,
+        ),
+        word("tailscale:box-0", WitnessAnswer::Unknown, "no such peer", 5900),
+    ];
+    ledger.witnesses(BOX, words, at(5950));
     let opened = ledger.liveness(&dark(BOX, 6100));
     assert_eq!(
         told(&opened),
@@ -29,12 +36,18 @@ fn a_dark_box_is_one_page_with_its_diagnosis_and_one_end() {
     assert_eq!(
         incident.summary,
         "box-0 is dark: no heartbeat for 6.1 s (last seen 2025-11-21 20:00:00 UTC); the host does not answer at \
-         10.0.0.1:22 (no answer within 1.5 s); last report 6.1 s before: disk warning (bytes_low); 1 other box is \
+         10.0.0.1:22 (no answer within 1.5 s, 1.6 s ago), the witness could not ask at tailscale:box-0 (no such peer, 0.2 s ago); last report 6.1 s before: disk warning (bytes_low); 1 other box is \
          gone as well"
     );
     assert_eq!(incident.details["cause"], "deadline");
     assert_eq!(incident.details["runbook"], "docs/runbook.md#box_dark");
-    assert_eq!(incident.details["witness"]["answer"], "unreachable");
+    assert_eq!(
+        incident.details["witnesses"],
+        serde_json::json!([
+            {"name": "10.0.0.1:22", "answer": "unreachable", "detail": "no answer within 1.5 s", "age_secs": 1.6},
+            {"name": "tailscale:box-0", "answer": "unknown", "detail": "no such peer", "age_secs": 0.2},
+        ])
+    );
     assert_eq!(incident.details["report"]["not_ok"][0]["why"], "bytes_low");
     assert_eq!(
         (opened[0].revision, incident.labels.get("site")),
@@ -112,32 +125,6 @@ fn a_silent_box_says_that_its_host_answers() {
 }
 
 #[test]
-fn who_joins_a_storm_long_after_it_broke_out_is_news() {
-    let mut ledger = ledger();
-    let group = Group::Fleet;
-    let members = |gone: std::ops::Range<u32>| gone.map(BoxIx).collect::<Vec<_>>();
-    ledger.liveness(&Event::StormOpened {
-        group: group.clone(),
-        members: members(0..3),
-        expected: 5,
-        at: at(6000),
-    });
-    let mut changed = |gone, ms| {
-        let event = Event::StormChanged {
-            group: group.clone(),
-            members: members(gone),
-            at: at(ms),
-        };
-        ledger.liveness(&event)[0].notify
-    };
-    assert!(!changed(0..2, 20_000), "one came back");
-    assert!(!changed(0..3, 30_000), "and went again, in the first minute");
-    assert!(!changed(0..2, 3_600_000), "one came back");
-    assert!(changed(0..3, 7_200_000), "an hour later it went again");
-    assert!(changed(0..4, 7_201_000), "more than ever");
-}
-
-#[test]
 fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
     let mut ledger = ledger();
     let group = Group::Label {
@@ -147,6 +134,7 @@ fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
     let members: Vec<BoxIx> = (0..4).map(BoxIx).collect();
     let opened = ledger.liveness(&Event::StormOpened {
         group: group.clone(),
+        why: StormWhy::Share,
         members: members.clone(),
         expected: 5,
         at: at(6000),
@@ -166,6 +154,12 @@ fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
         (Some("fsn1"), &None)
     );
     assert_eq!(incident.details["members"][3], "box-3");
+    let figures =
+        ["gone", "share", "extent", "cause", "since"].map(|name| incident.details[name].to_string());
+    assert_eq!(
+        figures,
+        ["4", "0.8", "\"partial\"", "\"share\"", "\"2025-11-21T20:00:06Z\""]
+    );
     for ix in &members {
         let what = What::Dark {
             cause: Cause::Group,
@@ -174,15 +168,39 @@ fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
         assert!(ledger.liveness(&moved(*ix, 6000, what)).is_empty());
     }
     assert!(ledger.liveness(&live(BoxIx(0), 60_000)).is_empty());
-    let fewer = ledger.liveness(&Event::StormChanged {
-        group: group.clone(),
-        members: vec![BoxIx(1)],
-        at: at(61_000),
-    });
+    let mut changed = |gone: &[u32], grew, ms| {
+        ledger.liveness(&Event::StormChanged {
+            group: group.clone(),
+            members: gone.iter().copied().map(BoxIx).collect(),
+            grew,
+            at: at(ms),
+        })
+    };
+    let fewer = changed(&[1, 2], false, 61_000);
     assert_eq!(
         told(&fewer),
         [(EventKind::Updated, Kind::SiteDark, Severity::Page, false)]
     );
+    assert_eq!(
+        fewer[0].incident.summary,
+        "fsn1: 2 of 5 boxes dark (at most 4), for 55.0 s"
+    );
+    let grew = changed(&[1, 2, 3, 4], true, 62_000);
+    assert_eq!(
+        told(&grew),
+        [(EventKind::Updated, Kind::SiteDark, Severity::Page, true)]
+    );
+    changed(&[1], false, 65_000);
+    let own = ledger.liveness(&Event::Straggler {
+        group: group.clone(),
+        ix: BoxIx(1),
+        at: at(70_000),
+    });
+    assert_eq!(
+        told(&own),
+        [(EventKind::Opened, Kind::BoxDark, Severity::Page, true)]
+    );
+    assert!(own[0].incident.summary.contains("with others of fsn1"));
     let over = ledger.liveness(&Event::StormOver {
         group,
         stragglers: vec![BoxIx(1)],
@@ -190,12 +208,41 @@ fn a_storm_is_one_incident_and_its_stragglers_get_their_own() {
     });
     assert_eq!(
         told(&over),
-        [
-            (EventKind::Resolved, Kind::SiteDark, Severity::Page, true),
-            (EventKind::Opened, Kind::BoxDark, Severity::Page, true)
-        ]
+        [(EventKind::Resolved, Kind::SiteDark, Severity::Page, true)]
     );
+    assert!(over[0].incident.summary.contains("except box-1"));
     assert_eq!(told(&ledger.liveness(&live(BoxIx(1), 80_000))).len(), 1);
+}
+
+#[test]
+fn a_silent_box_whose_host_is_lost_is_the_same_incident_grown_worse() {
+    let mut ledger = ledger();
+    let silent = What::Silent {
+        silent_for: Duration::from_secs(3),
+    };
+    ledger.liveness(&moved(BOX, 3000, silent));
+    let lost = What::Dark {
+        cause: Cause::HostLost,
+        silent_for: Duration::from_secs(30),
+    };
+    let worse = ledger.liveness(&moved(BOX, 30_000, lost));
+    assert_eq!(
+        told(&worse),
+        [(EventKind::Updated, Kind::BoxSilent, Severity::Page, true)]
+    );
+    assert!(
+        worse[0].incident.summary.contains("dark now"),
+        "{}",
+        worse[0].incident.summary
+    );
+    assert_eq!(worse[0].incident.details["cause"], "host_lost");
+    let back = ledger.host_back(BOX, at(60_000));
+    assert_eq!(
+        told(&back),
+        [(EventKind::Updated, Kind::BoxSilent, Severity::Page, false)]
+    );
+    assert!(back[0].entry.text.contains("answers its witnesses again"));
+    assert_eq!(told(&ledger.liveness(&live(BOX, 70_000))).len(), 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use protocol::incident::{EventKind, Kind, Severity};
 use protocol::names::{BoxName, Labels, UnitName, Word as Name};
 use protocol::report::{CheckReport, Host, Outcome, RemedyReport, Report, Status};
 use protocol::why::KnownWhy;
+use protocol::witness::Targets;
 use uuid::Uuid;
 
 use super::change::Change;
@@ -17,7 +18,7 @@ use super::facts::{BoxInfo, WitnessWord, Word};
 use super::ledger::Ledger;
 use crate::liveness::BoxIx;
 use crate::liveness::beat::WitnessAnswer;
-use crate::liveness::event::{BlindWhy, Cause, Event, Group, Transition, What};
+use crate::liveness::event::{BlindWhy, Cause, Event, Group, StormWhy, Transition, What};
 use crate::liveness::time::{Moment, Mono};
 use crate::store::BoxId;
 
@@ -43,7 +44,7 @@ fn ledger() -> Ledger {
             id: BoxId(i64::from(ix) + 1),
             name: BoxName::new(format!("box-{ix}")).unwrap(),
             labels: Labels::from_texts([("site", "fsn1")]).unwrap(),
-            witness_tcp: None,
+            witnesses: Targets::default(),
         };
         ledger.add(info, None);
         ledger.restore_state(BoxIx(ix), Liveness::Live, at(0));

@@ -179,10 +179,12 @@ impl World {
                 Event::Blind { why, .. } => Some(match why {
                     BlindWhy::Collapse => "blind".to_owned(),
                     BlindWhy::Overload => "overloaded".to_owned(),
+                    BlindWhy::NoWayOut => "no way out".to_owned(),
                 }),
                 Event::SeesAgain { .. } => Some("sees again".to_owned()),
                 Event::Duplicate { ix, .. } => Some(format!("duplicate {}", ix.0)),
                 Event::DuplicateOver { ix, .. } => Some(format!("duplicate {} over", ix.0)),
+                Event::Straggler { ix, .. } => Some(format!("straggler {}", ix.0)),
                 Event::Box(_) | Event::StormChanged { .. } => None,
             })
             .collect()

@@ -1,7 +1,8 @@
 //! Boxes, their tokens, operators and enrolment codes.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use protocol::witness::Targets;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::Failure;
 use super::rows::{hash, json, maybe_time, name, nanos, time, to_json};
@@ -30,7 +31,7 @@ pub(super) fn add(tx: &Transaction<'_>, new: &NewBox) -> Result<BoxRecord, Failu
             new.name.as_str(),
             to_json(&new.labels)?,
             to_json(&new.declared)?,
-            new.witness_tcp,
+            witnesses_text(&new.witnesses),
             nanos(new.at)
         ],
     )?;
@@ -238,7 +239,7 @@ pub(super) fn replace_all(
             record.name.as_str(),
             to_json(&record.labels)?,
             to_json(&record.declared)?,
-            record.witness_tcp,
+            witnesses_text(&record.witnesses),
             nanos(record.added_at)
         ])?;
         for token in &record.tokens {
@@ -254,7 +255,7 @@ pub(super) fn replace_all(
     Ok(())
 }
 
-fn box_of(row: &rusqlite::Row<'_>, tokens: &mut rusqlite::Statement<'_>) -> Result<BoxRecord, Failure> {
+fn box_of(row: &Row<'_>, tokens: &mut rusqlite::Statement<'_>) -> Result<BoxRecord, Failure> {
     let id: i64 = row.get("id")?;
     let mut held = tokens.query([id])?;
     let mut record = BoxRecord {
@@ -262,7 +263,7 @@ fn box_of(row: &rusqlite::Row<'_>, tokens: &mut rusqlite::Statement<'_>) -> Resu
         name: name(row, "name")?,
         labels: json(row, "labels")?,
         declared: json(row, "declared")?,
-        witness_tcp: row.get("witness_tcp")?,
+        witnesses: witnesses(row)?,
         added_at: time(row, "added_at")?,
         tokens: Vec::new(),
     };
@@ -311,4 +312,15 @@ fn no_box(id: BoxId) -> Failure {
         what: format!("box with the id {}", id.0),
     }
     .into()
+}
+
+/// As texts separated by commas, which one written before there could be several is as well.
+fn witnesses_text(witnesses: &Targets) -> Option<String> {
+    (!witnesses.is_empty()).then(|| witnesses.to_string())
+}
+
+/// A witness that cannot be read is no reason to lose a box.
+fn witnesses(row: &Row<'_>) -> Result<Targets, Failure> {
+    let text: Option<String> = row.get("witness_tcp")?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or_default())
 }

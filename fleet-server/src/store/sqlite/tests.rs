@@ -38,7 +38,7 @@ fn new_box(name: &str) -> NewBox {
         name: BoxName::new(name).unwrap(),
         labels: Labels::from_texts([("site", "fsn1")]).unwrap(),
         declared: Labels::from_texts([("os", "debian")]).unwrap(),
-        witness_tcp: Some("192.0.2.1:22".into()),
+        witnesses: "192.0.2.1:22".parse().unwrap(),
         token: hash(name),
         at: at(1),
     }
