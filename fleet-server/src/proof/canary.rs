@@ -101,7 +101,7 @@ impl Canary {
             name: name(),
             labels: Labels::default(),
             declared: Labels::default(),
-            witness_tcp: None,
+            witnesses: protocol::witness::Targets::default(),
             added_at: at,
             tokens: vec![token],
         }
