@@ -5,11 +5,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -20,6 +21,8 @@ use crate::directory::{Directory, Role, TokenHash};
 use crate::incident::canary;
 use crate::intake::Intake;
 use crate::liveness::BoxIx;
+use crate::mute::schedule::Zones;
+use crate::mute::{self, Mutes};
 use crate::notify::http::HttpSender;
 use crate::notify::metrics::NotifyMetrics;
 use crate::notify::plan::Planner;
@@ -34,7 +37,8 @@ use crate::settings::{DeadMan, Receiver, Settings};
 use crate::store::handle::{StoreHandle, StoreThread};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Loaded, OperatorRecord, StoreError};
-use crate::sweep::Sweep;
+use crate::sweep::muting::Book;
+use crate::sweep::{Sweep, Wake};
 use crate::web::auth::{Purpose, new_secret};
 use crate::web::counters::WebMetrics;
 use crate::web::listener::Listener;
@@ -155,7 +159,9 @@ impl Server {
             }
         }
         let bells: Vec<Arc<Notify>> = receivers.iter().map(|_| Arc::default()).collect();
-        let sweep = sweep(&settings, &directory, loaded, &store, &clock, bells.clone()).await?;
+        let mutes = mutes(&store, &clock).await?;
+        let from = (loaded, &mutes);
+        let sweep = sweep(&settings, &directory, from, &store, &clock, bells.clone()).await?;
         let workers = workers(&receivers, &store, &bells, &notify, &sweep.intake())?;
         // After the sweep has its boxes: the canary is new at each start, and remembered by nobody.
         let canary = canary.map(|(canary, sink)| {
@@ -170,6 +176,7 @@ impl Server {
             store: store.clone(),
             intake: sweep.intake(),
             view: sweep.view(),
+            mutes,
             rates: Rates::default(),
             metrics,
             registry,
@@ -336,6 +343,30 @@ async fn admin(
     Ok(())
 }
 
+/// What operators and boxes muted before the start, and is not over.
+async fn mutes(store: &StoreHandle, clock: &Clock) -> Result<Book, AppError> {
+    let then = clock
+        .wall()
+        .saturating_sub(mute::OVER_KEEP)
+        .unwrap_or(clock.wall());
+    let known = store
+        .call("read mutes", move |store| store.mutes_since(then))
+        .await?;
+    let zone: Zones = |name| TimeZone::get(name.as_str()).ok();
+    let lost = known
+        .mutes
+        .iter()
+        .filter_map(|mute| Some((mute.id, &mute.every.as_ref()?.tz)));
+    for (id, tz) in lost.filter(|(_, tz)| zone(tz).is_none()) {
+        tracing::error!(id, %tz, "this mute's time zone is not known here any more; it mutes nothing");
+    }
+    Ok(Arc::new(std::sync::Mutex::new(Mutes::new(
+        known.mutes,
+        known.next_id,
+        zone,
+    ))))
+}
+
 /// Notifications for receivers that are no longer in the configuration would wait for ever.
 async fn retire_receivers(
     store: &StoreHandle,
@@ -367,7 +398,7 @@ type Workers = Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + 
 async fn sweep(
     settings: &Settings,
     directory: &Directory,
-    mut loaded: Loaded,
+    (mut loaded, mutes): (Loaded, &Book),
     store: &StoreHandle,
     clock: &Clock,
     bells: Vec<Arc<Notify>>,
@@ -379,7 +410,12 @@ async fn sweep(
         .collect();
     let told = store.call("read who was told", |store| store.told()).await?;
     let canary = settings.canary.clone();
+    let book = Arc::clone(mutes);
     let mut planner = Planner::new(receivers, settings.routes.clone())
+        .with_muted(Box::new(move |incident, now| {
+            let mutes = book.lock().unwrap_or_else(PoisonError::into_inner);
+            mutes.muted(incident, now).is_some()
+        }))
         .with_proof(Box::new(move |change| proof::rows::rows(change, canary.as_ref())));
     planner.restore(&loaded.incidents, &told);
     if let Some(flapping) = settings.incidents.flapping {
@@ -393,17 +429,12 @@ async fn sweep(
             })
             .await?;
     }
-    let wake = Box::new(move || bells.iter().for_each(|bell| bell.notify_one()));
+    let wake: Wake = Box::new(move || bells.iter().for_each(|bell| bell.notify_one()));
     let boxes = directory.iter().filter_map(state::box_info).collect();
     let keep = Arc::new(store.clone());
-    Ok(Sweep::new(
-        settings,
-        boxes,
-        loaded,
-        keep,
-        clock.clone(),
-        (planner, wake),
-    ))
+    let parts = (planner, wake);
+    let sweep = Sweep::new(settings, boxes, loaded, keep, clock.clone(), parts);
+    Ok(sweep.with_mutes(Arc::clone(mutes)))
 }
 
 fn workers(

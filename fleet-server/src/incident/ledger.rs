@@ -24,6 +24,9 @@ use crate::liveness::BoxIx;
 use crate::liveness::time::Moment;
 use crate::settings::IncidentRules;
 
+/// The detail that says by what an incident is muted.
+pub const MUTED_BY: &str = "muted_by";
+
 /// What an incident is about. Two of the same are one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -259,6 +262,23 @@ impl Ledger {
         }
     }
 
+    /// By what the open incident is muted, or that it is not any more: for its history, and for whoever looks at it.
+    pub fn muted(&mut self, id: i64, by: Option<String>, now: Moment) -> Option<Change> {
+        let open = self.open.get_mut(self.ids.get(&id)?)?;
+        let before = match &by {
+            Some(by) => open.incident.details.insert(MUTED_BY.into(), by.clone().into()),
+            None => open.incident.details.remove(MUTED_BY),
+        };
+        let before = before.as_ref().and_then(|by| by.as_str()).unwrap_or("anything");
+        let (event, text) = by.map_or_else(
+            || ("unmuted", format!("no longer muted by {before}")),
+            |by| ("muted", format!("told to nobody while muted by {by}")),
+        );
+        let mut change = open.change(EventKind::Updated, false, bounded(text), now.wall);
+        event.clone_into(&mut change.entry.event);
+        Some(change)
+    }
+
     /// Ends the incident, if it is open; one that flaps is held open until it has been calm for a while.
     pub(super) fn resolve(&mut self, key: &Key, summary: String, now: Moment) -> Option<Change> {
         if self.open.get(key)?.flap.is_some() {
@@ -401,7 +421,7 @@ impl Open {
 
 /// Details that outlive what is newly said.
 fn kept(details: &Details) -> Details {
-    const KEPT: [&str; 7] = [
+    const KEPT: [&str; 8] = [
         "runbook",
         "subject",
         "link",
@@ -409,6 +429,7 @@ fn kept(details: &Details) -> Details {
         canary::MARK,
         FLAPPING,
         STEPS_FROM,
+        MUTED_BY,
     ];
     details
         .iter()

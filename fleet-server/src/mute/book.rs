@@ -12,6 +12,7 @@ use protocol::mute::{MuteKind, MuteRecord, MuteState, MuteView, Signed, Window};
 use protocol::names::{BoxName, Labels};
 
 use super::schedule::{Schedule, Zones};
+use crate::incident::canary::is_canarys;
 
 /// Silences and maintenances that are not over, at most: each is asked about every incident.
 pub const MUTES: usize = 1000;
@@ -29,11 +30,16 @@ const SAME_END: SignedDuration = SignedDuration::from_secs(60);
 pub struct Mutes {
     zones: Zones,
     next_id: i64,
+    /// Silences and maintenances.
     entries: BTreeMap<i64, Entry>,
+    /// Pauses: apart, because there may be one for each box, and each is asked about that box alone.
+    paused: BTreeMap<i64, Entry>,
     /// The newest pause of each box.
     pauses: BTreeMap<BoxName, Pause>,
     /// What was open at the last look.
     open: BTreeMap<i64, Window>,
+    /// From the last look until then nothing opens or ends.
+    steady: Option<Window>,
     /// Counts up when another set of them is open, or one was put.
     epoch: u64,
 }
@@ -50,6 +56,13 @@ struct Pause {
     id: i64,
     /// Its end as the box says it, by the box's clock.
     said: Option<Timestamp>,
+}
+
+impl Default for Mutes {
+    /// None, and no zone is known.
+    fn default() -> Self {
+        Self::new(Vec::new(), 1, |_| None)
+    }
 }
 
 /// Why an incident is not told.
@@ -89,8 +102,10 @@ impl Mutes {
             zones,
             next_id,
             entries: BTreeMap::new(),
+            paused: BTreeMap::new(),
             pauses: BTreeMap::new(),
             open: BTreeMap::new(),
+            steady: None,
             epoch: 0,
         };
         for record in records {
@@ -110,6 +125,7 @@ impl Mutes {
     pub fn put(&mut self, record: MuteRecord) {
         self.next_id = self.next_id.max(record.id + 1);
         self.epoch += 1;
+        self.steady = None;
         if record.kind == MuteKind::Pause
             && let Ok(name) = BoxName::new(record.created.by.clone())
         {
@@ -123,32 +139,55 @@ impl Mutes {
             }
         }
         let schedule = Schedule::of(&record, self.zones);
-        self.entries.insert(record.id, Entry { record, schedule });
+        let among = match record.kind {
+            MuteKind::Silence | MuteKind::Maintenance => &mut self.entries,
+            MuteKind::Pause => &mut self.paused,
+        };
+        among.insert(record.id, Entry { record, schedule });
     }
 
     /// By what `incident` is muted at `now`: of several, by the one that lasts longest.
     pub fn muted(&self, incident: &Incident, now: Timestamp) -> Option<MutedBy> {
-        self.by(now, |record| record.matcher.matches(incident))
+        // The canary proves the way to receivers, also while every box is muted.
+        if is_canarys(incident) {
+            return None;
+        }
+        self.by(incident.box_name.as_ref(), now, |record| {
+            record.matcher.matches(incident)
+        })
     }
 
     /// By what the box named `name`, with these labels, may be gone at `now`.
     pub fn may_be_gone(&self, name: &BoxName, labels: &Labels, now: Timestamp) -> Option<MutedBy> {
-        self.by(now, |record| {
+        self.by(Some(name), now, |record| {
             record.kind != MuteKind::Silence && record.matcher.covers(name, labels)
         })
     }
 
-    /// Time has passed: what was open and is not any more. To be asked at least once a second.
+    /// Time has passed: what was open and is not any more. Cheap while nothing changes: to be asked often.
     pub fn ended(&mut self, now: Timestamp) -> Vec<Ended> {
+        if self.is_steady(now) {
+            return Vec::new();
+        }
         let open: BTreeMap<i64, Window> = self
-            .entries
-            .iter()
-            .filter_map(|(id, entry)| Some((*id, entry.schedule.open(now)?)))
+            .all()
+            .filter_map(|(id, entry)| Some((id, entry.schedule.open(now)?)))
             .collect();
+        let ends = open.values().map(|window| window.until);
+        let begins = self
+            .all()
+            .filter_map(|(_, entry)| Some(entry.schedule.next(now)?.from));
+        let until = ends.chain(begins).min().unwrap_or(Timestamp::MAX);
+        self.steady = Some(Window {
+            from: now,
+            // Now and then those that are long over are let go.
+            until: until.min(now.saturating_add(OVER_KEEP).unwrap_or(now)),
+        });
         let before = std::mem::replace(&mut self.open, open);
+        self.epoch += u64::from(before != self.open);
         let over = |(id, window): (i64, Window)| {
             let still = self.open.get(&id).is_some_and(|now| now.from < window.until);
-            let entry = self.entries.get(&id).filter(|_| !still)?;
+            let entry = self.entry(id).filter(|_| !still)?;
             Some(Ended {
                 id,
                 kind: entry.record.kind,
@@ -157,14 +196,13 @@ impl Mutes {
                 by: entry.record.ended.as_ref().map(|ended| ended.by.clone()),
             })
         };
-        if before != self.open {
-            self.epoch += 1;
-        }
         let ended = before.into_iter().filter_map(over).collect();
-        self.entries.retain(|_, entry| {
+        let at_hand = |_: &i64, entry: &mut Entry| {
             let over_at = entry.record.over_at().unwrap_or(Timestamp::MAX);
             over_at >= now || now.duration_since(over_at) < OVER_KEEP
-        });
+        };
+        self.entries.retain(at_hand);
+        self.paused.retain(at_hand);
         ended
     }
 
@@ -194,11 +232,11 @@ impl Mutes {
             return None;
         }
         let before = known
-            .and_then(|(id, _)| self.entries.get(&id))
+            .and_then(|(id, _)| self.paused.get(&id))
             .map(|entry| entry.record.clone());
         let record = match (paused, before) {
             (None, None) => None,
-            (None, Some(before)) => self.resumed(before, name, now),
+            (None, Some(before)) => resumed(before, name, now),
             (Some(paused), before) => Some(self.pause(paused, before, name, skew, now)),
         };
         let id = record
@@ -223,27 +261,21 @@ impl Mutes {
 
     /// One of those at hand.
     pub fn get(&self, id: i64) -> Option<&MuteRecord> {
-        self.entries.get(&id).map(|entry| &entry.record)
+        self.entry(id).map(|entry| &entry.record)
     }
 
     /// Silences and maintenances that are not over.
     pub fn count(&self, now: Timestamp) -> usize {
-        let counted = |entry: &&Entry| {
-            entry.record.kind != MuteKind::Pause
-                && state(&entry.record, &entry.schedule, now) != MuteState::Expired
-        };
-        self.entries.values().filter(counted).count()
+        let entries = self.entries.values();
+        let states = entries.map(|entry| state(&entry.record, &entry.schedule, now));
+        states.filter(|state| *state != MuteState::Expired).count()
     }
 
     /// Those that are not over, as shown: open ones first, then by number, newest first.
     pub fn list(&self, now: Timestamp) -> Vec<MuteView> {
-        let mut views: Vec<MuteView> = self
-            .entries
-            .values()
-            .rev()
-            .map(|entry| entry.view(now))
-            .filter(|view| view.state != MuteState::Expired)
-            .collect();
+        let views = self.all().map(|(_, entry)| entry.view(now));
+        let mut views: Vec<MuteView> = views.filter(|view| view.state != MuteState::Expired).collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.record.id));
         views.sort_by_key(|view| view.state != MuteState::Active);
         views
     }
@@ -254,9 +286,30 @@ impl Mutes {
         Entry { record, schedule }.view(now)
     }
 
-    fn by(&self, now: Timestamp, meant: impl Fn(&MuteRecord) -> bool) -> Option<MutedBy> {
+    fn is_steady(&self, now: Timestamp) -> bool {
+        self.steady
+            .is_some_and(|steady| steady.from <= now && now < steady.until)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (i64, &Entry)> {
+        let all = self.entries.iter().chain(&self.paused);
+        all.map(|(id, entry)| (*id, entry))
+    }
+
+    fn entry(&self, id: i64) -> Option<&Entry> {
+        self.entries.get(&id).or_else(|| self.paused.get(&id))
+    }
+
+    fn by(
+        &self,
+        about: Option<&BoxName>,
+        now: Timestamp,
+        meant: impl Fn(&MuteRecord) -> bool,
+    ) -> Option<MutedBy> {
+        let own = about.and_then(|name| self.paused.get(&self.pauses.get(name)?.id));
         self.entries
             .values()
+            .chain(own)
             .filter(|entry| meant(&entry.record))
             .filter_map(|entry| Some((entry.schedule.open(now)?.until, &entry.record)))
             .max_by_key(|(until, _)| *until)
@@ -267,14 +320,6 @@ impl Mutes {
                 reason: record.reason.clone(),
                 until,
             })
-    }
-
-    fn resumed(&self, before: MuteRecord, name: &BoxName, now: Timestamp) -> Option<MuteRecord> {
-        let over = before.over_at().is_some_and(|over| over <= now);
-        (!over).then(|| MuteRecord {
-            ended: Some(signed(name, now)),
-            ..before
-        })
     }
 
     fn pause(
@@ -333,6 +378,15 @@ fn state(record: &MuteRecord, schedule: &Schedule, now: Timestamp) -> MuteState 
     } else {
         MuteState::Pending
     }
+}
+
+/// The pause as ended by the box itself; nothing, if it is over anyway.
+fn resumed(before: MuteRecord, name: &BoxName, now: Timestamp) -> Option<MuteRecord> {
+    let over = before.over_at().is_some_and(|over| over <= now);
+    (!over).then(|| MuteRecord {
+        ended: Some(signed(name, now)),
+        ..before
+    })
 }
 
 fn signed(name: &BoxName, at: Timestamp) -> Signed {

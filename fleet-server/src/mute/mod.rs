@@ -17,7 +17,7 @@
 pub mod schedule;
 pub mod book;
 
-pub use book::{Ended, MutedBy, Mutes};
+pub use book::{Ended, MUTES, MutedBy, Mutes, OVER_KEEP};
 
 #[cfg(test)]
 mod tests;

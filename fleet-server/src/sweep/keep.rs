@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use protocol::mute::MuteRecord;
+
 use crate::incident::change::Change;
 use crate::notify::outbox::OutboxRow;
 use crate::store::handle::StoreHandle;
@@ -23,6 +25,9 @@ pub trait Keep: Send + Sync + 'static {
         reports: Vec<StoredReport>,
         sync: bool,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Writes boxes' pauses, durably.
+    fn pauses(&self, pauses: Vec<MuteRecord>) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl Keep for StoreHandle {
@@ -42,5 +47,10 @@ impl Keep for StoreHandle {
             store.put_reports(&reports)
         })
         .await
+    }
+
+    async fn pauses(&self, pauses: Vec<MuteRecord>) -> Result<(), StoreError> {
+        self.call("write pauses", move |store| store.put_pauses(&pauses))
+            .await
     }
 }

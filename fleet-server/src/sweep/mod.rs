@@ -5,6 +5,7 @@
 //! judged until some are written: so nothing that was decided is ever lost, and nothing grows without bound.
 
 pub mod keep;
+pub mod muting;
 pub mod view;
 mod restore;
 mod saves;
@@ -21,6 +22,7 @@ use protocol::names::BoxName;
 use tokio::time::MissedTickBehavior;
 
 use self::keep::Keep;
+use self::muting::{Book, Muting};
 use self::saves::Saves;
 use self::view::View;
 use self::witnesses::Asking;
@@ -61,6 +63,7 @@ pub struct Sweep<K> {
     retry_after: Duration,
     saves: Saves,
     asking: Asking,
+    muting: Muting,
 }
 
 impl<K: Keep> Sweep<K> {
@@ -90,6 +93,7 @@ impl<K: Keep> Sweep<K> {
             retry_after: RETRY.0,
             saves,
             asking,
+            muting: Muting::new(Book::default()),
         };
         let receivers: Vec<String> = settings
             .receivers
@@ -104,6 +108,13 @@ impl<K: Keep> Sweep<K> {
         }
         sweep.decided(changes, now);
         sweep
+    }
+
+    /// What is muted, by operators and boxes; without, nothing is.
+    #[must_use]
+    pub fn with_mutes(mut self, book: Book) -> Self {
+        self.muting = Muting::new(book);
+        self
     }
 
     /// Where ingest puts what arrives.
@@ -123,15 +134,18 @@ impl<K: Keep> Sweep<K> {
         tokio::pin!(shutdown);
         let mut commit = Writing::default();
         let mut save = Writing::default();
+        let mut pauses = Writing::default();
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 _ = ticks.tick() => self.turn(),
                 done = commit.done() => self.committed(&mut commit, done),
                 done = save.done() => self.saves.saved(done),
+                done = pauses.done() => self.muting.written(done, self.clock.mono()),
             }
             self.start_commit(&mut commit);
             self.start_save(&mut save);
+            self.start_pauses(&mut pauses);
         }
         self.last_words(commit).await;
     }
@@ -141,6 +155,7 @@ impl<K: Keep> Sweep<K> {
         let now = moment(&self.clock);
         if self.unsaved.len() < UNSAVED_MAX {
             let mut changes = self.drain(now);
+            changes.extend(self.muting.look(&self.intake.shared, now));
             let events = {
                 let mut judge = self.intake.shared.judge();
                 judge.tick(now);
@@ -185,12 +200,20 @@ impl<K: Keep> Sweep<K> {
         };
         for (ix, went) in inbox.went {
             self.asking.vigils.end(ix);
+            if let Some(facts) = ledger.facts(ix) {
+                self.muting.removed(&facts.info.name, now);
+            }
             changes.extend(ledger.remove(ix, now));
             if let Some(info) = went.came {
                 ledger.add(info, None);
             }
         }
         for (ix, word) in inbox.words {
+            if let Some(facts) = ledger.facts(ix) {
+                let skew = self.intake.clock_skew_ms(ix);
+                self.muting
+                    .paused(&facts.info.name, word.paused.as_ref(), skew, now);
+            }
             changes.extend(ledger.word(ix, word, now));
         }
         for (ix, report, received) in inbox.reports {
@@ -321,6 +344,16 @@ impl<K: Keep> Sweep<K> {
         }
     }
 
+    fn start_pauses(&mut self, pauses: &mut Writing) {
+        if pauses.is_under_way() {
+            return;
+        }
+        if let Some(records) = self.muting.due(self.clock.mono()) {
+            let keep = Arc::clone(&self.keep);
+            pauses.begin(records.len(), async move { keep.pauses(records).await });
+        }
+    }
+
     /// At shutdown: waits for the commit under way, writes the rest, remembers everybody.
     async fn last_words(mut self, mut commit: Writing) {
         if commit.is_under_way() {
@@ -338,6 +371,11 @@ impl<K: Keep> Sweep<K> {
             && let Err(err) = self.keep.remember(memories, reports, true).await
         {
             tracing::warn!(error = %err, "what is known of boxes was not written at shutdown");
+        }
+        if let Some(records) = self.muting.all()
+            && let Err(err) = self.keep.pauses(records).await
+        {
+            tracing::warn!(error = %err, "boxes' pauses were not written at shutdown");
         }
         if !self.unsaved.is_empty() {
             tracing::error!(

@@ -1,9 +1,9 @@
-//! What people, boxes and machines ask over HTTP. It reads copies ([`View`](crate::sweep::view::View)) and changes only boxes, tokens, codes and
-//! acknowledgements; it never judges.
+//! What people, boxes and machines ask over HTTP. It reads copies ([`View`](crate::sweep::view::View)) and changes only boxes, tokens, codes,
+//! acknowledgements and mutes; it never judges.
 //!
 //! - [`listener`], [`tls`], [`connection`]: how a request gets here
 //! - [`state`], [`auth`], [`rate`], [`body`], [`problem`]: what every handler uses
-//! - [`boxes`], [`enrolment`], [`incidents`], [`operators`]: the operators' API
+//! - [`boxes`], [`enrolment`], [`incidents`], [`mutes`], [`operators`]: the operators' API
 //! - [`health`], [`metrics`], [`counters`]: how the server itself does
 
 pub mod auth;
@@ -16,6 +16,7 @@ pub mod health;
 pub mod incidents;
 pub mod listener;
 pub mod metrics;
+pub mod mutes;
 pub mod operators;
 pub mod problem;
 mod query;
@@ -46,6 +47,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::show))
         .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))
+        .route("/v1/silences", get(mutes::silences).post(mutes::add_silence))
+        .route("/v1/silences/{id}", get(mutes::silence))
+        .route("/v1/silences/{id}/expire", post(mutes::expire_silence))
+        .route(
+            "/v1/maintenance",
+            get(mutes::maintenance).post(mutes::add_maintenance),
+        )
+        .route("/v1/maintenance/{id}", get(mutes::one_maintenance))
+        .route("/v1/maintenance/{id}/expire", post(mutes::expire_maintenance))
         .route("/v1/operators", get(operators::list).post(operators::add))
         .route("/v1/operators/{name}", axum::routing::delete(operators::remove))
         .route("/healthz", get(health::healthz))

@@ -1,6 +1,6 @@
 //! What every handler shares.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -13,7 +13,9 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::intake::{BoxInfo, Intake};
 use crate::liveness::BoxIx;
+use crate::mute::Mutes;
 use crate::store::handle::StoreHandle;
+use crate::sweep::muting::Book;
 use crate::sweep::view::View;
 
 /// An operator's label that names the box's machine in the server's own tailnet: its witness.
@@ -35,6 +37,8 @@ pub struct App {
     pub intake: Intake,
     /// What is read.
     pub view: View,
+    /// What is muted.
+    pub mutes: Book,
     /// How often boxes and strangers may come.
     pub rates: Rates,
     /// Own counters.
@@ -52,6 +56,11 @@ impl App {
     /// The directory, to change. Never held over an `await`.
     pub fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
         self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is muted. Never held over an `await`.
+    pub fn mutes(&self) -> MutexGuard<'_, Mutes> {
+        self.mutes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the judging side what it needs to know of the box at `ix`, or that nothing is expected of it any more.
