@@ -23,9 +23,12 @@ use crate::intake::Intake;
 use crate::liveness::BoxIx;
 use crate::mute::schedule::Zones;
 use crate::mute::{self, Mutes};
-use crate::notify::http::HttpSender;
+use crate::notify::courier::Courier;
+use crate::notify::desk::Desk;
 use crate::notify::metrics::NotifyMetrics;
+use crate::notify::net::NetSender;
 use crate::notify::plan::Planner;
+use crate::notify::standing::Standing;
 use crate::notify::worker::{ReceiverHealth, Worker};
 use crate::proof::canary::Canary;
 use crate::proof::metrics::{CanaryMetrics, DeadManMetrics};
@@ -162,7 +165,8 @@ impl Server {
         let mutes = mutes(&store, &clock).await?;
         let from = (loaded, &mutes);
         let sweep = sweep(&settings, &directory, from, &store, &clock, bells.clone()).await?;
-        let workers = workers(&receivers, &store, &bells, &notify, &sweep.intake())?;
+        let couriers = couriers(&receivers)?;
+        let workers = workers(&couriers, &store, &bells, &notify, &sweep.intake());
         // After the sweep has its boxes: the canary is new at each start, and remembered by nobody.
         let canary = canary.map(|(canary, sink)| {
             let ix = directory.put(canary.record(clock.wall()));
@@ -177,6 +181,12 @@ impl Server {
             intake: sweep.intake(),
             view: sweep.view(),
             mutes,
+            // The canary's sink is nobody's receiver.
+            desk: Desk::new(
+                couriers
+                    .into_iter()
+                    .filter(|(courier, _)| courier.receiver().name.as_str() != SINK),
+            ),
             rates: Rates::default(),
             metrics,
             registry,
@@ -392,7 +402,7 @@ async fn retire_receivers(
     Ok(())
 }
 
-type Workers = Vec<Worker<StoreHandle, HttpSender, Box<dyn Fn(ReceiverHealth) + Send + Sync>>>;
+type Workers = Vec<Worker<StoreHandle, NetSender, Box<dyn Fn(ReceiverHealth) + Send + Sync>>>;
 
 /// The judging side, with the way of its changes: routed into rows, written, workers woken.
 async fn sweep(
@@ -437,15 +447,28 @@ async fn sweep(
     Ok(sweep.with_mutes(Arc::clone(mutes)))
 }
 
+/// A receiver's way out and how it does, shared by its worker and the API.
+type Served = (Arc<Courier<NetSender>>, Arc<Standing>);
+
+fn couriers(receivers: &[Receiver]) -> Result<Vec<Served>, AppError> {
+    let courier = |receiver: &Receiver| {
+        let sender = NetSender::new().map_err(defect("building an HTTP client"))?;
+        let courier =
+            Courier::new(receiver.clone(), sender).map_err(defect("reading a receiver's templates"))?;
+        Ok((Arc::new(courier), Arc::default()))
+    };
+    receivers.iter().map(courier).collect()
+}
+
 fn workers(
-    receivers: &[Receiver],
+    couriers: &[Served],
     store: &StoreHandle,
     bells: &[Arc<Notify>],
     metrics: &NotifyMetrics,
     intake: &Intake,
-) -> Result<Workers, AppError> {
+) -> Workers {
     let outbox = Arc::new(store.clone());
-    let worker = |(receiver, bell): (&Receiver, &Arc<Notify>)| {
+    let worker = |((courier, standing), bell): (&Served, &Arc<Notify>)| {
         let intake = intake.clone();
         let health = move |health: ReceiverHealth| {
             // That the sink fails is the canary's to tell.
@@ -453,16 +476,16 @@ fn workers(
                 intake.receiver(&health.receiver, health.failing);
             }
         };
-        Ok(Worker {
-            receiver: receiver.clone(),
+        Worker {
+            courier: Arc::clone(courier),
             outbox: Arc::clone(&outbox),
-            sender: HttpSender::new().map_err(defect("building an HTTP client"))?,
             wake: Arc::clone(bell),
             metrics: metrics.clone(),
+            standing: Arc::clone(standing),
             health: Box::new(health) as Box<dyn Fn(ReceiverHealth) + Send + Sync>,
-        })
+        }
     };
-    receivers.iter().zip(bells).map(worker).collect()
+    couriers.iter().zip(bells).map(worker).collect()
 }
 
 /// The canary and its sink, if there is to be one.

@@ -2,6 +2,8 @@
 //!
 //! It does not read files: `config` turns a TOML file into a [`Settings`] and names what is wrong with it.
 
+mod receiver;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +11,13 @@ use std::time::Duration;
 use protocol::incident::Severity;
 pub use protocol::matcher::Matcher;
 use protocol::names::Word;
-use protocol::secret::Secret;
 use url::Url;
 
+pub(crate) use self::receiver::host;
+pub use self::receiver::{
+    Alertmanager, Discord, Email, Exec, MailTls, Ntfy, PagerDuty, Receiver, ReceiverKind, SecretUrl, Slack,
+    Telegram, Templates, Webhook,
+};
 pub use crate::hours::Hours;
 
 /// Everything that the configuration file says, with the defaults put in.
@@ -88,40 +94,6 @@ pub struct WitnessSettings {
     pub tailscale_socket: Option<PathBuf>,
 }
 
-/// Somebody or something that is told.
-#[derive(Debug, Clone)]
-pub struct Receiver {
-    /// Its name in routes, metrics and the outbox.
-    pub name: Word,
-    /// How it is reached.
-    pub kind: ReceiverKind,
-}
-
-/// How a receiver is reached.
-#[derive(Debug, Clone)]
-pub enum ReceiverKind {
-    /// `POST` of a signed [`protocol::alert::Alert`].
-    Webhook(Webhook),
-    /// Alertmanager's API v2.
-    Alertmanager(Alertmanager),
-}
-
-/// A webhook.
-#[derive(Debug, Clone)]
-pub struct Webhook {
-    /// Where to.
-    pub url: Url,
-    /// What signs the body.
-    pub secret: Option<Secret>,
-}
-
-/// One or several Alertmanagers: each alert goes to all of them, they deduplicate among themselves.
-#[derive(Debug, Clone)]
-pub struct Alertmanager {
-    /// Their base URLs; at least one.
-    pub urls: Vec<Url>,
-}
-
 /// A service outside that raises the alarm when this server stops pinging it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadMan {
@@ -144,28 +116,6 @@ pub enum PingMethod {
     Get,
     /// `POST` with an empty body.
     Post,
-}
-
-/// A URL that is a secret as a whole: who knows it can ping in our place. `Debug` prints `[redacted]`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretUrl(Url);
-
-impl SecretUrl {
-    /// Wraps `url`.
-    pub const fn new(url: Url) -> Self {
-        Self(url)
-    }
-
-    /// The URL itself: for the one place that asks it.
-    pub const fn expose(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for SecretUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// The canary: a box inside the server that goes dark on a schedule, and whose notification must arrive.

@@ -24,6 +24,9 @@ pub struct Alert {
     pub revision: u32,
     /// What happened. What a receiver hears first of an incident is always `opened`, whenever that is.
     pub event: EventKind,
+    /// An operator tries the receiver; nothing is wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
     /// To which incident.
     pub incident: Incident,
     /// Who has it in hand by then.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::{Paused, UnitState};
-use crate::incident::{Ack, Incident, TimelineEntry};
+use crate::incident::{Ack, EventKind, Incident, TimelineEntry};
 use crate::names::{BoxName, Labels};
 use crate::report::{Report, Status};
 use crate::witness::Targets;
@@ -164,4 +164,62 @@ pub struct AckIncident {
     /// In the operator's words.
     #[serde(default)]
     pub note: String,
+}
+
+/// `GET /v1/receivers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverList {
+    /// In the configuration's order.
+    pub receivers: Vec<ReceiverRow>,
+}
+
+/// One receiver, and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `pagerduty`, `slack` …
+    pub kind: String,
+    /// Where notifications go: host and channel, never a secret.
+    pub place: String,
+    /// Notifications that wait.
+    pub pending: u64,
+    /// When the oldest of them was queued.
+    pub oldest_pending: Option<Timestamp>,
+    /// Since when nothing is taken; none: the last attempt went well.
+    pub failing_since: Option<Timestamp>,
+    /// When a notification was last taken.
+    pub last_success: Option<Timestamp>,
+    /// What the last failed attempt said.
+    pub last_error: Option<String>,
+    /// When.
+    pub last_error_at: Option<Timestamp>,
+}
+
+/// `POST /v1/receivers/{name}/test`: what came of a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverTest {
+    /// Its name.
+    pub receiver: String,
+    /// `pagerduty`, `slack` …
+    pub kind: String,
+    /// Where the test went.
+    pub place: String,
+    /// Whether it took all of it.
+    pub delivered: bool,
+    /// What was sent, in order: the beginning, and where a receiver keeps state also the end.
+    pub steps: Vec<TestStep>,
+}
+
+/// One thing sent in a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TestStep {
+    /// What.
+    pub event: EventKind,
+    /// `delivered`, `refused`, `denied` or `unavailable`.
+    pub outcome: String,
+    /// What the receiver said, or what went wrong and what to do.
+    pub answer: String,
+    /// How long it took.
+    pub took_ms: u64,
 }

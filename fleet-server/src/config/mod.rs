@@ -5,8 +5,10 @@
 
 mod doubt;
 mod proof;
+mod receiver;
 mod receivers;
 mod routes;
+mod secrets;
 #[cfg(test)]
 mod tests;
 

@@ -94,7 +94,7 @@ fn every_mistake_names_file_line_key_value_and_fix() {
         ("[[receiver]]\nwebhook = { url = \"http://h/\" }".into(), 1, &["receiver[0]", "has no name"]),
         ("[[receiver]]\nname = \"My Hook\"\nwebhook = { url = \"http://h/\" }".into(), 2, &["receiver[0].name", "My Hook", "a-z"]),
         ("[[receiver]]\nname = \"x\"".into(), 1, &["receiver[0]", "webhook, alertmanager"]),
-        ("[[receiver]]\nname = \"x\"\nslack = {}\nwebhook = { url = \"http://h/\" }".into(), 3, &["receiver[0].slack", "no such key"]),
+        ("[[receiver]]\nname = \"x\"\nslak = {}\nwebhook = { url = \"http://h/\" }".into(), 3, &["receiver[0].slak", "did you mean \"slack\""]),
         ("[[receiver]]\nname = \"x\"\nwebhook = { url = \"http://h/\" }\nalertmanager = { urls = [\"http://h\"] }".into(), 1, &["receiver[0]", "make two receivers"]),
         ("[[receiver]]\nname = \"x\"\nwebhook = {}".into(), 3, &["receiver[0].webhook", "has no url"]),
         ("[[receiver]]\nname = \"x\"\nwebhook = { url = \"https://u:hunter2@h/\" }".into(), 3, &["receiver[0].webhook.url", "secret in a file"]),

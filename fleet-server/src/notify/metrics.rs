@@ -5,7 +5,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, 
 /// One struct, injected. Labels: `receiver` is the name in the configuration.
 #[derive(Debug, Clone)]
 pub struct NotifyMetrics {
-    /// Attempts to send a notification, by receiver and outcome (`delivered`, `refused`, `unavailable`).
+    /// Attempts to send a notification, by receiver and outcome (`delivered`, `refused`, `denied`, `unavailable`).
     pub attempts: IntCounterVec,
     /// Seconds from the decision to the receiver's 2xx.
     pub delay: HistogramVec,
@@ -21,7 +21,7 @@ impl NotifyMetrics {
         let attempts = IntCounterVec::new(
             Opts::new(
                 "fleet_notify_attempts_total",
-                "Attempts to send a notification, by receiver and outcome (delivered, refused, unavailable).",
+                "Attempts to send a notification, by receiver and outcome (delivered, refused, denied, unavailable).",
             ),
             &["receiver", "outcome"],
         )?;

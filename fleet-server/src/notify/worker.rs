@@ -13,12 +13,18 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::http::Sender;
+use protocol::alert::{Alert, VERSION};
+use protocol::incident::{EventKind, Incident};
+
+use super::courier::Courier;
 use super::metrics::NotifyMetrics;
+use super::net::Sender;
 use super::outbox::{Outbox, OutboxRow};
-use super::receivers::{Request, alertmanager, webhook};
-use super::retry::{FAILING_AFTER, SendError, wait_after};
-use crate::settings::{Alertmanager, Receiver, ReceiverKind, Webhook};
+use super::receivers::answer::Taken;
+use super::receivers::{Message, alertmanager};
+use super::retry::{FAILING_AFTER, RETRY_AFTER_MAX, SendError, wait_after};
+use super::standing::Standing;
+use crate::settings::ReceiverKind;
 
 /// Notifications of different incidents that one receiver gets at once.
 const SIDE_BY_SIDE: u32 = 4;
@@ -38,16 +44,16 @@ pub struct ReceiverHealth {
 
 /// One receiver's worker.
 pub struct Worker<O, S, H> {
-    /// Whom it serves.
-    pub receiver: Receiver,
+    /// What brings a notification to the receiver.
+    pub courier: Arc<Courier<S>>,
     /// Where rows come from.
     pub outbox: Arc<O>,
-    /// What sends.
-    pub sender: S,
     /// Rung when rows were added.
     pub wake: Arc<Notify>,
     /// Its counters.
     pub metrics: NotifyMetrics,
+    /// How the receiver does, for the API.
+    pub standing: Arc<Standing>,
     /// Told of a change in the receiver's health; never waits.
     pub health: H,
 }
@@ -82,7 +88,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
 
     /// Sends what is due, and says how long to wait before the next turn.
     async fn turn(&self, streak: &mut Streak, refreshed: &mut Option<Instant>) -> Pause {
-        let name = self.receiver.name.as_str();
+        let name = self.name();
         let limit = if streak.failures > 0 { 1 } else { SIDE_BY_SIDE };
         let rows = match self.outbox.due(name, wall_now(), limit).await {
             Ok(rows) => rows,
@@ -102,55 +108,31 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
         wait.map_or(Pause::none(), Pause::deaf)
     }
 
-    async fn deliver(&self, row: &OutboxRow) -> Result<(), SendError> {
-        let now = wall_now();
-        match &self.receiver.kind {
-            ReceiverKind::Webhook(Webhook { url, secret }) => {
-                self.sender
-                    .send(&webhook::request(url, secret.as_ref(), &row.alert, now))
-                    .await
-            }
-            ReceiverKind::Alertmanager(Alertmanager { urls }) => {
-                self.send_to_any(alertmanager::requests(urls, &row.alert, now))
-                    .await
-            }
-        }
+    fn name(&self) -> &str {
+        self.courier.receiver().name.as_str()
     }
 
-    /// Sends to every member of a cluster; one that took it tells the others.
-    async fn send_to_any(&self, requests: Vec<Request>) -> Result<(), SendError> {
-        let answers = join_all(requests.iter().map(|request| self.sender.send(request))).await;
-        let mut last = Err(SendError::unavailable("no URL"));
-        for answer in answers {
-            if answer.is_ok() {
-                return Ok(());
-            }
-            last = answer;
-        }
-        last
+    async fn deliver(&self, row: &OutboxRow) -> Result<Taken, SendError> {
+        self.courier.bring(&row.alert, None, wall_now()).await
     }
 
     /// Writes down what came of one row. `Some`: leave the receiver alone for that long.
     async fn settle(
         &self,
         row: &OutboxRow,
-        answer: Result<(), SendError>,
+        answer: Result<Taken, SendError>,
         streak: &mut Streak,
     ) -> Option<Duration> {
-        let name = self.receiver.name.as_str();
+        let name = self.name();
         let now = wall_now();
-        let outcome = match &answer {
-            Ok(()) => "delivered",
-            Err(SendError::Refused { .. }) => "refused",
-            Err(SendError::Unavailable { .. }) => "unavailable",
-        };
+        let outcome = answer.as_ref().map_or_else(|err| err.word(), |_| "delivered");
         self.metrics.attempts.with_label_values(&[name, outcome]).inc();
         self.metrics
             .up
             .with_label_values(&[name])
             .set(i64::from(answer.is_ok()));
         let error = match answer {
-            Ok(()) => {
+            Ok(taken) => {
                 let delay = now.duration_since(row.queued_at).as_secs_f64().max(0.0);
                 self.metrics.delay.with_label_values(&[name]).observe(delay);
                 self.metrics
@@ -158,24 +140,23 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
                     .with_label_values(&[name])
                     .set(now.as_second());
                 self.succeeded(streak);
-                let written = self.outbox.delivered(row.id, now).await;
-                return written.err().map(|err| {
+                if let Err(err) = self.outbox.delivered(row.id, now).await {
                     tracing::error!(receiver = %name, row = row.id, "delivered, but cannot write that down (it will be repeated with the same key): {err}");
-                    STORE_WAIT
-                });
+                    return Some(STORE_WAIT);
+                }
+                return taken.pause.map(|pause| pause.min(RETRY_AFTER_MAX));
             }
             Err(error) => error,
         };
         self.failed(streak, &error.to_string());
-        let attempts = match &error {
-            SendError::Unavailable { .. } => streak.failures,
-            SendError::Refused { .. } => row.attempts + 1,
-        };
+        let whole = error.is_the_receivers();
+        let attempts = if whole { streak.failures } else { row.attempts + 1 };
         let wait = wait_after(&error, attempts, jitter());
-        // The whole receiver waits for what is unavailable; a refused row waits alone.
-        let (next, hold) = match &error {
-            SendError::Unavailable { .. } => (now, Some(wait)),
-            SendError::Refused { .. } => (now + wait, None),
+        // The whole receiver waits for what the next row would meet as well; a refused row waits alone.
+        let (next, hold) = if whole {
+            (now, Some(wait))
+        } else {
+            (now + wait, None)
         };
         if let Err(err) = self.outbox.attempt_failed(row.id, next, &error.to_string()).await {
             tracing::error!(receiver = %name, row = row.id, "cannot write down a failed attempt: {err}");
@@ -185,12 +166,13 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
     }
 
     fn succeeded(&self, streak: &mut Streak) {
+        self.standing.succeeded(wall_now());
         if streak.failures > 0 {
-            tracing::info!(receiver = %self.receiver.name, failures = streak.failures, "receiver takes notifications again");
+            tracing::info!(receiver = %self.name(), failures = streak.failures, "receiver takes notifications again");
         }
         if streak.told || !streak.proven {
             (self.health)(ReceiverHealth {
-                receiver: self.receiver.name.to_string(),
+                receiver: self.name().to_owned(),
                 failing: None,
             });
         }
@@ -202,10 +184,11 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
     }
 
     fn failed(&self, streak: &mut Streak, text: &str) {
+        self.standing.failed(text, wall_now());
         streak.failures = streak.failures.saturating_add(1);
         if streak.last_text != text {
             text.clone_into(&mut streak.last_text);
-            tracing::warn!(receiver = %self.receiver.name, "notification not taken, will be tried again: {text}");
+            tracing::warn!(receiver = %self.name(), "notification not taken, will be tried again: {text}");
         }
         let now = mono_now();
         let since = *streak.since.get_or_insert(now);
@@ -213,7 +196,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
             streak.told = true;
             let failing = Some(text.to_owned());
             (self.health)(ReceiverHealth {
-                receiver: self.receiver.name.to_string(),
+                receiver: self.name().to_owned(),
                 failing,
             });
         }
@@ -223,31 +206,42 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
     fn member_failed(&self, streak: &mut Streak, text: &str) {
         if streak.member_text != text {
             text.clone_into(&mut streak.member_text);
-            tracing::warn!(receiver = %self.receiver.name, "one of its URLs takes nothing, another one does: {text}");
+            tracing::warn!(receiver = %self.name(), "one of its URLs takes nothing, another one does: {text}");
         }
     }
 
     /// Keeps an Alertmanager's alerts firing.
     async fn refresh(&self, streak: &mut Streak, refreshed: &mut Option<Instant>) -> Pause {
-        let ReceiverKind::Alertmanager(Alertmanager { urls }) = &self.receiver.kind else {
+        let ReceiverKind::Alertmanager(cluster) = &self.courier.receiver().kind else {
             return Pause::idle();
         };
         let now = mono_now();
         if refreshed.is_some_and(|at| now.duration_since(at) < alertmanager::REFRESH) {
             return Pause::idle();
         }
-        let open = match self.outbox.firing(self.receiver.name.as_str()).await {
+        let open = match self.outbox.firing(self.name()).await {
             Ok(open) => open,
             Err(err) => {
-                tracing::error!(receiver = %self.receiver.name, "cannot read open incidents: {err}");
+                tracing::error!(receiver = %self.name(), "cannot read open incidents: {err}");
                 return Pause::deaf(STORE_WAIT);
             }
         };
         for batch in open.chunks(alertmanager::BATCH) {
-            let requests = alertmanager::refresh(urls, batch, wall_now());
+            let alerts: Vec<_> = batch.iter().map(|incident| firing(incident.clone())).collect();
+            let words: Vec<_> = alerts.iter().map(|alert| self.courier.words(alert)).collect();
+            let messages: Vec<Message<'_>> = alerts
+                .iter()
+                .zip(&words)
+                .map(|(alert, rendered)| Message {
+                    alert,
+                    rendered,
+                    thread: None,
+                })
+                .collect();
+            let requests = alertmanager::refresh(cluster, &messages, wall_now());
             // To all of them at once: a member that missed the alert learns of it here, and one that is gone keeps it
             // from no other.
-            let answers = join_all(requests.iter().map(|request| self.sender.send(request))).await;
+            let answers = self.courier.send_all(&requests, wall_now()).await;
             let taken = answers.iter().any(Result::is_ok);
             let Some(err) = answers.into_iter().find_map(Result::err) else {
                 self.succeeded(streak);
@@ -262,6 +256,20 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
         }
         *refreshed = Some(now);
         Pause::idle()
+    }
+}
+
+/// An open incident as what an Alertmanager is kept reminded of.
+fn firing(incident: Incident) -> Alert {
+    Alert {
+        version: VERSION,
+        key: super::plan::key(&incident),
+        revision: 0,
+        event: EventKind::Opened,
+        test: false,
+        incident,
+        ack: None,
+        note: String::new(),
     }
 }
 

@@ -18,13 +18,12 @@ use protocol::secret::Secret;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use url::Url;
 
 use super::rows::SINK;
 use crate::clock::Clock;
 use crate::liveness::time::Mono;
 use crate::notify::receivers::webhook::signature;
-use crate::settings::{Receiver, ReceiverKind, Webhook};
+use crate::settings::{Receiver, ReceiverKind, Templates, Webhook};
 use crate::web::auth::{Purpose, new_secret};
 
 /// An alert with its details; the canary's are small.
@@ -72,9 +71,10 @@ impl Sink {
         Ok(Receiver {
             name: Word::new(SINK).map_err(std::io::Error::other)?,
             kind: ReceiverKind::Webhook(Webhook {
-                url: Url::parse(&url).map_err(std::io::Error::other)?,
+                url: url.parse().map_err(std::io::Error::other)?,
                 secret: Some(self.shared.secret.clone()),
             }),
+            templates: Templates::default(),
         })
     }
 

@@ -193,6 +193,15 @@ pub struct Unheard {
     pub oldest: Timestamp,
 }
 
+/// The last notification that a receiver took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastDelivery {
+    /// The receiver.
+    pub receiver: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Something about the store itself that operators must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -339,6 +348,8 @@ pub trait Store: Send {
     fn unheard(&mut self) -> Result<Vec<Unheard>, StoreError>;
     /// The receivers that have not yet taken everything that was queued for them about an incident.
     fn waiting_for(&mut self, incident: i64) -> Result<Vec<String>, StoreError>;
+    /// When each receiver last took something, as far back as deliveries are kept.
+    fn last_deliveries(&mut self) -> Result<Vec<LastDelivery>, StoreError>;
     /// Gives up what waits for receivers that are not among `known` (taken out of the configuration); how many.
     fn abandon_others(&mut self, known: &[String], at: Timestamp) -> Result<u64, StoreError>;
 

@@ -20,7 +20,9 @@ use super::*;
 use crate::liveness::record::Record;
 use crate::liveness::{BoxIx, ConnId};
 use crate::notify::plan::Planner;
-use crate::settings::{IncidentRules, LivenessSettings, Receiver, ReceiverKind, Webhook, WitnessSettings};
+use crate::settings::{
+    IncidentRules, LivenessSettings, Receiver, ReceiverKind, Templates, Webhook, WitnessSettings,
+};
 use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport, Told};
 
 #[derive(Default)]
@@ -296,6 +298,7 @@ fn settings() -> Settings {
                 url: "http://127.0.0.1:1/".parse().unwrap(),
                 secret: None,
             }),
+            templates: Templates::default(),
         }],
         routes: vec![],
         dead_man: None,

@@ -3,7 +3,7 @@
 //!
 //! - [`listener`], [`tls`], [`connection`]: how a request gets here
 //! - [`state`], [`auth`], [`rate`], [`body`], [`problem`]: what every handler uses
-//! - [`boxes`], [`enrolment`], [`incidents`], [`mutes`], [`operators`]: the operators' API
+//! - [`boxes`], [`enrolment`], [`incidents`], [`mutes`], [`operators`], [`receivers`]: the operators' API
 //! - [`health`], [`metrics`], [`counters`]: how the server itself does
 
 pub mod auth;
@@ -21,6 +21,7 @@ pub mod operators;
 pub mod problem;
 mod query;
 pub mod rate;
+pub mod receivers;
 pub mod state;
 pub mod tls;
 
@@ -56,6 +57,8 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/maintenance/{id}", get(mutes::one_maintenance))
         .route("/v1/maintenance/{id}/expire", post(mutes::expire_maintenance))
+        .route("/v1/receivers", get(receivers::list))
+        .route("/v1/receivers/{name}/test", post(receivers::test))
         .route("/v1/operators", get(operators::list).post(operators::add))
         .route("/v1/operators/{name}", axum::routing::delete(operators::remove))
         .route("/healthz", get(health::healthz))

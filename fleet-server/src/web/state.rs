@@ -14,6 +14,8 @@ use crate::directory::Directory;
 use crate::intake::{BoxInfo, Intake};
 use crate::liveness::BoxIx;
 use crate::mute::Mutes;
+use crate::notify::desk::Desk;
+use crate::notify::net::NetSender;
 use crate::store::handle::StoreHandle;
 use crate::sweep::muting::Book;
 use crate::sweep::view::View;
@@ -39,6 +41,8 @@ pub struct App {
     pub view: View,
     /// What is muted.
     pub mutes: Book,
+    /// The receivers, for their standing and their tests.
+    pub desk: Desk<NetSender>,
     /// How often boxes and strangers may come.
     pub rates: Rates,
     /// Own counters.

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use protocol::api::{
-    AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, IncidentDetail, IncidentPage, RotateBox,
+    AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, IncidentDetail, IncidentPage, ReceiverList,
+    RotateBox,
 };
 use protocol::names::Labels;
 use protocol::witness::Targets;
@@ -13,7 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Failed};
-use crate::flags::{BoxCommand, Command, EnrollCodeCommand, IncidentCommand, OperatorCommand};
+use crate::flags::{
+    BoxCommand, Command, EnrollCodeCommand, IncidentCommand, OperatorCommand, ReceiverCommand,
+};
 use crate::show;
 use crate::table::{Cell, render};
 
@@ -31,6 +34,7 @@ pub(crate) async fn run(client: &Client, json: bool, command: Command) -> Result
         }
         Command::Incident(command) => incidents(client, &out, command).await,
         Command::Operator(command) => operators(client, &out, command).await,
+        Command::Receiver(command) => receivers(client, &out, command).await,
     }
 }
 
@@ -117,6 +121,25 @@ async fn incidents(client: &Client, out: &Out, command: IncidentCommand) -> Resu
             out.show(answer, |detail: &IncidentDetail| {
                 show::one_incident(detail, out.now)
             })
+        }
+    }
+}
+
+async fn receivers(client: &Client, out: &Out, command: ReceiverCommand) -> Result<(), Failed> {
+    match command {
+        ReceiverCommand::List => {
+            let answer = client.get(&["receivers"], &[]).await?;
+            out.show(answer, |list: &ReceiverList| show::receivers(list, out.now))
+        }
+        ReceiverCommand::Test { name } => {
+            let answer: Value = client.post(&["receivers", &name, "test"], &json!({})).await?;
+            let delivered = answer["delivered"] == true;
+            out.show(answer, show::receiver_test)?;
+            if delivered {
+                Ok(())
+            } else {
+                Err(Failed::Refused(format!("the test did not arrive at {name}")))
+            }
         }
     }
 }

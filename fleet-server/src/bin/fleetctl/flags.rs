@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Who may use this API.
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// Who is told, and whether they take it.
+    #[command(subcommand)]
+    Receiver(ReceiverCommand),
 }
 
 #[derive(Subcommand)]
@@ -160,6 +163,17 @@ pub(crate) enum IncidentCommand {
         /// A word about it.
         #[arg(long, default_value = "")]
         note: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ReceiverCommand {
+    /// Lists receivers with what waits for them and what they said last.
+    List,
+    /// Sends a marked test and shows the answer; exit status 1 if it was not taken.
+    Test {
+        /// Its name in the configuration.
+        name: String,
     },
 }
 

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use protocol::api::{BoxDetail, BoxPage, BoxRow, IncidentDetail, IncidentPage, Liveness};
+use protocol::api::{
+    BoxDetail, BoxPage, BoxRow, IncidentDetail, IncidentPage, Liveness, ReceiverList, ReceiverRow,
+    ReceiverTest,
+};
 use protocol::incident::{Incident, Severity};
 use protocol::names::Labels;
 use protocol::report::Status;
@@ -159,6 +162,63 @@ pub(crate) fn one_incident(detail: &IncidentDetail, now: Timestamp) -> String {
         .collect();
     let _ = write!(out, "\n{}", render(&["AT", "EVENT", "WHAT"], &rows));
     out
+}
+
+pub(crate) fn receivers(list: &ReceiverList, now: Timestamp) -> String {
+    if list.receivers.is_empty() {
+        return "no receivers: nobody is told of anything\n".to_owned();
+    }
+    let row = |row: &ReceiverRow| {
+        let state = match (row.failing_since, row.last_success) {
+            (Some(since), _) => Cell::toned(format!("failing since {}", ago(Some(since), now)), Tone::Bad),
+            (None, Some(_)) => Cell::toned("ok", Tone::Good),
+            (None, None) => Cell::plain("untried"),
+        };
+        let said = match (&row.last_error, row.last_error_at) {
+            (Some(said), Some(at)) => format!("{}: {said}", ago(Some(at), now)),
+            (Some(_) | None, _) => "-".to_owned(),
+        };
+        vec![
+            Cell::plain(&row.name),
+            Cell::plain(&row.kind),
+            state,
+            count(u32::try_from(row.pending).unwrap_or(u32::MAX)),
+            Cell::plain(ago(row.last_success, now)),
+            Cell::plain(&row.place),
+            Cell::plain(said),
+        ]
+    };
+    let rows: Vec<_> = list.receivers.iter().map(row).collect();
+    let head = [
+        "NAME",
+        "KIND",
+        "STATE",
+        "WAITING",
+        "LAST TAKEN",
+        "WHERE",
+        "LAST ERROR",
+    ];
+    render(&head, &rows)
+}
+
+pub(crate) fn receiver_test(test: &ReceiverTest) -> String {
+    let row = |step: &protocol::api::TestStep| {
+        let tone = if step.outcome == "delivered" {
+            Tone::Good
+        } else {
+            Tone::Bad
+        };
+        vec![
+            Cell::plain(step.event),
+            Cell::toned(&step.outcome, tone),
+            Cell::plain(format!("{} ms", step.took_ms)),
+            Cell::plain(&step.answer),
+        ]
+    };
+    let rows: Vec<_> = test.steps.iter().map(row).collect();
+    let head = format!("{} ({}, {})\n", test.receiver, test.kind, test.place);
+    head.replace(|c: char| c.is_control() && c != '\n', " ")
+        + &render(&["SENT", "OUTCOME", "TOOK", "ANSWER"], &rows)
 }
 
 fn incident_row(incident: &Incident, ack: Option<&str>, now: Timestamp) -> Vec<Cell> {

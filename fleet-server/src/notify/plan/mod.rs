@@ -210,6 +210,7 @@ pub(crate) fn row(change: &Change, receiver: String, first: bool) -> OutboxRow {
             key: key(&change.incident),
             revision: change.revision,
             event,
+            test: false,
             incident: change.incident.clone(),
             ack: change.ack.clone(),
             note: note(change),

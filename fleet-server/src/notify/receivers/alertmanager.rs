@@ -9,12 +9,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::alert::Alert;
 use protocol::incident::{EventKind, Incident, Kind, Severity};
 use serde_json::{Map, Value, json};
-use url::Url;
 
-use super::Request;
+use super::answer::{HttpAnswer, Taken};
+use super::{Message, Request, below, link, post};
+use crate::notify::retry::SendError;
+use crate::settings::Alertmanager;
 
 /// Between two sendings of a firing alert.
 pub const REFRESH: Duration = Duration::from_secs(60);
@@ -23,63 +24,68 @@ const ENDS_AHEAD: Duration = Duration::from_secs(180);
 /// Alerts in one request: far under Alertmanager's own body limit.
 pub const BATCH: usize = 200;
 
-/// One request to each of `urls` for one notification.
-pub fn requests(urls: &[Url], alert: &Alert, now: Timestamp) -> Vec<Request> {
-    let incident = &alert.incident;
-    let mut alerts = vec![entry(incident, incident.severity, ends_at(incident, now))];
-    if alert.event == EventKind::Updated {
+/// One request to each member for one notification.
+pub fn requests(cluster: &Alertmanager, message: &Message<'_>, now: Timestamp) -> Vec<Request> {
+    let incident = &message.alert.incident;
+    let mut alerts = vec![entry(message, incident.severity, ends_at(incident, now))];
+    if message.alert.event == EventKind::Updated {
         let others = Severity::ALL
             .iter()
             .filter(|&&severity| severity != incident.severity);
-        alerts.extend(others.map(|&severity| entry(incident, severity, now)));
+        alerts.extend(others.map(|&severity| entry(message, severity, now)));
     }
-    post(urls, &alerts)
+    to_all(cluster, &alerts)
 }
 
-/// One request to each of `urls` that keeps `open` incidents firing. At most [`BATCH`] of them.
-pub fn refresh(urls: &[Url], open: &[Incident], now: Timestamp) -> Vec<Request> {
+/// One request to each member that keeps open incidents firing. At most [`BATCH`] of them.
+pub fn refresh(cluster: &Alertmanager, open: &[Message<'_>], now: Timestamp) -> Vec<Request> {
     let alerts: Vec<Value> = open
         .iter()
-        .map(|incident| entry(incident, incident.severity, ends_at(incident, now)))
-        .collect();
-    post(urls, &alerts)
-}
-
-fn post(urls: &[Url], alerts: &[Value]) -> Vec<Request> {
-    let body = serde_json::to_vec(alerts).expect("JSON values have only string keys");
-    urls.iter()
-        .map(|url| Request {
-            url: endpoint(url),
-            headers: vec![],
-            body: body.clone(),
+        .map(|message| {
+            let incident = &message.alert.incident;
+            entry(message, incident.severity, ends_at(incident, now))
         })
-        .collect()
+        .collect();
+    to_all(cluster, &alerts)
 }
 
-/// `url`, with the API's path behind whatever prefix it has.
-fn endpoint(url: &Url) -> Url {
-    let mut url = url.clone();
-    let path = format!("{}/api/v2/alerts", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    url
+/// Any 2xx is taken.
+pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
+    let fix = "does the url lead to an Alertmanager (its path prefix, --web.route-prefix), past every proxy?";
+    answer.usual(now, answer.said(), None, fix)
+}
+
+fn to_all(cluster: &Alertmanager, alerts: &[Value]) -> Vec<Request> {
+    let body = Value::from(alerts);
+    cluster
+        .urls
+        .iter()
+        .map(|url| post(below(url, "api/v2/alerts"), vec![], &body))
+        .collect()
 }
 
 fn ends_at(incident: &Incident, now: Timestamp) -> Timestamp {
     incident.resolved_at.unwrap_or(now + ENDS_AHEAD)
 }
 
-fn entry(incident: &Incident, severity: Severity, ends_at: Timestamp) -> Value {
-    json!({
-        "labels": labels(incident, severity),
-        "annotations": { "summary": incident.summary },
+fn entry(message: &Message<'_>, severity: Severity, ends_at: Timestamp) -> Value {
+    let incident = &message.alert.incident;
+    let mut entry = json!({
+        "labels": labels(message, severity),
+        "annotations": { "summary": incident.summary, "description": message.rendered.text },
         // An alert may not end before it starts: a clock set back in between must not make the request invalid.
         "startsAt": incident.opened_at.min(ends_at).to_string(),
         "endsAt": ends_at.to_string(),
-    })
+    });
+    if let Some(link) = link(message.alert) {
+        entry["generatorURL"] = link.into();
+    }
+    entry
 }
 
 /// The alert's identity: what never changes while the incident is open, and the severity.
-fn labels(incident: &Incident, severity: Severity) -> Map<String, Value> {
+fn labels(message: &Message<'_>, severity: Severity) -> Map<String, Value> {
+    let incident = &message.alert.incident;
     let mut labels: Map<String, Value> = incident
         .labels
         .iter()
@@ -91,6 +97,9 @@ fn labels(incident: &Incident, severity: Severity) -> Map<String, Value> {
     labels.insert("incident".into(), incident.id.to_string().into());
     if let Some(name) = &incident.box_name {
         labels.insert("box".into(), name.as_str().into());
+    }
+    if message.alert.test {
+        labels.insert("test".into(), "true".into());
     }
     labels
 }
@@ -111,24 +120,33 @@ fn alert_name(kind: Kind) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::alert;
+    use protocol::alert::Alert;
+    use url::Url;
+
+    use super::super::tests::{alert, http, message};
     use super::*;
 
-    fn urls() -> Vec<Url> {
-        ["http://127.0.0.1:9093", "http://127.0.0.1:9094/am/"]
-            .map(|url| Url::parse(url).unwrap())
-            .to_vec()
+    fn cluster() -> Alertmanager {
+        let urls = ["http://127.0.0.1:9093", "http://127.0.0.1:9094/am/"];
+        Alertmanager {
+            urls: urls.map(|url| Url::parse(url).unwrap()).to_vec(),
+        }
     }
 
-    fn body(request: &Request) -> Vec<Value> {
-        serde_json::from_slice(&request.body).unwrap()
+    fn sent(alert: &Alert, now: Timestamp) -> Vec<Value> {
+        let first = http(requests(&cluster(), &message(alert), now).swap_remove(0));
+        serde_json::from_slice(&first.body).unwrap()
     }
 
     #[test]
     fn every_url_gets_the_alert_below_its_prefix() {
         let now = Timestamp::from_second(1_763_755_210).unwrap();
-        let requests = requests(&urls(), &alert(), now);
-        let to: Vec<&str> = requests.iter().map(|request| request.url.as_str()).collect();
+        let alert = alert();
+        let requests = requests(&cluster(), &message(&alert), now);
+        let to: Vec<String> = requests
+            .into_iter()
+            .map(|request| http(request).url.to_string())
+            .collect();
         assert_eq!(
             to,
             [
@@ -136,7 +154,7 @@ mod tests {
                 "http://127.0.0.1:9094/am/api/v2/alerts"
             ]
         );
-        insta::assert_json_snapshot!(body(&requests[0]));
+        insta::assert_json_snapshot!(sent(&alert, now));
     }
 
     #[test]
@@ -146,7 +164,7 @@ mod tests {
             event: EventKind::Updated,
             ..alert()
         };
-        let alerts = body(&requests(&urls(), &updated, now)[0]);
+        let alerts = sent(&updated, now);
         let ended: Vec<_> = alerts
             .iter()
             .filter(|alert| alert["endsAt"] == now.to_string().as_str())
@@ -164,10 +182,16 @@ mod tests {
         let end = Timestamp::from_second(1_763_755_205).unwrap();
         resolved.incident.resolved_at = Some(end);
         let now = Timestamp::from_second(1_763_755_999).unwrap();
-        assert_eq!(
-            body(&requests(&urls(), &resolved, now)[0])[0]["endsAt"],
-            end.to_string().as_str()
-        );
+        assert_eq!(sent(&resolved, now)[0]["endsAt"], end.to_string().as_str());
+    }
+
+    #[test]
+    fn a_test_says_so_in_a_label() {
+        let test = Alert {
+            test: true,
+            ..alert()
+        };
+        assert_eq!(sent(&test, Timestamp::UNIX_EPOCH)[0]["labels"]["test"], "true");
     }
 
     #[test]

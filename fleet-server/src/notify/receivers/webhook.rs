@@ -2,28 +2,41 @@
 //!
 //! `fleet-signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">`: the time is signed with the body, so
 //! that a recorded request cannot be played back later. A receiver should refuse what is older than five minutes.
+//! Templates change nothing here: the body is for programs.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use protocol::alert::{Alert, KEY_HEADER, SIGNATURE_HEADER};
+use protocol::alert::{KEY_HEADER, SIGNATURE_HEADER};
 use protocol::secret::Secret;
 use sha2::Sha256;
-use url::Url;
 
-use super::Request;
+use super::answer::{HttpAnswer, Taken};
+use super::{HttpRequest, Message, Request};
+use crate::notify::retry::SendError;
+use crate::settings::Webhook;
 
-/// The request for `alert`.
-pub fn request(url: &Url, secret: Option<&Secret>, alert: &Alert, now: Timestamp) -> Request {
-    let body = serde_json::to_vec(alert).expect("an alert has only string keys");
-    let mut headers = vec![(KEY_HEADER, alert.idempotency_key())];
-    if let Some(secret) = secret {
+/// The request for one notification.
+pub fn request(webhook: &Webhook, message: &Message<'_>, now: Timestamp) -> Request {
+    let body = serde_json::to_vec(message.alert).expect("an alert has only string keys");
+    let mut headers = vec![(KEY_HEADER, message.alert.idempotency_key())];
+    if let Some(secret) = &webhook.secret {
         headers.push((SIGNATURE_HEADER, signature(secret, &body, now)));
     }
-    Request {
-        url: url.clone(),
+    Request::Http(HttpRequest {
+        url: webhook.url.expose().clone(),
         headers,
         body,
-    }
+    })
+}
+
+/// Any 2xx is taken.
+pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
+    answer.usual(
+        now,
+        answer.said(),
+        None,
+        "is the webhook's url right, and does it check signatures with the key of secret_file?",
+    )
 }
 
 /// The signature header's value.
@@ -38,13 +51,17 @@ pub fn signature(secret: &Secret, body: &[u8], now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::alert;
+    use super::super::tests::{alert, http, message};
     use super::*;
 
     #[test]
     fn the_body_is_the_documented_one() {
-        let url = Url::parse("http://127.0.0.1:9999/alert").unwrap();
-        let request = request(&url, None, &alert(), Timestamp::UNIX_EPOCH);
+        let webhook = Webhook {
+            url: "http://127.0.0.1:9999/alert".parse().unwrap(),
+            secret: None,
+        };
+        let alert = alert();
+        let request = http(request(&webhook, &message(&alert), Timestamp::UNIX_EPOCH));
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         insta::assert_json_snapshot!(body);
         assert_eq!(

@@ -7,8 +7,11 @@ use protocol::incident::{EventKind, Incident};
 use protocol::names::Word;
 use url::Url;
 
-use super::super::receivers::tests::alert;
+use super::super::receivers::Request;
+use super::super::receivers::answer::Answer;
+use super::super::receivers::tests::{alert, answer, http as http_of};
 use super::*;
+use crate::settings::{Alertmanager, Receiver, Templates, Webhook};
 use crate::store::StoreError;
 
 /// An outbox in memory, with the store's promise: only the oldest undelivered row of each incident is due.
@@ -75,13 +78,13 @@ struct FakeSender {
 }
 
 impl Sender for FakeSender {
-    async fn send(&self, request: &Request) -> Result<(), SendError> {
+    async fn send(&self, request: &Request) -> Result<Answer, SendError> {
         self.sent.lock().unwrap().push((mono_now(), request.clone()));
         tokio::time::sleep(self.takes).await;
-        if request.url.host_str() == Some("gone") {
+        if request.place().starts_with("gone") {
             Err(SendError::unavailable("no such host"))
         } else if mono_now() >= self.up_at {
-            Ok(())
+            Ok(Answer::Http(answer(200, "")))
         } else {
             Err(SendError::unavailable("connection refused"))
         }
@@ -114,10 +117,10 @@ struct Run {
 impl Run {
     fn keys(&self) -> Vec<(String, EventKind)> {
         let alerts = self.sent.lock().unwrap().clone();
-        let decode = |body: &[u8]| serde_json::from_slice::<protocol::alert::Alert>(body).unwrap();
+        let decode = |body: &[u8]| serde_json::from_slice::<Alert>(body).unwrap();
         alerts
             .iter()
-            .map(|(_, request)| decode(&request.body))
+            .map(|(_, request)| decode(&http_of(request.clone()).body))
             .map(|alert| (alert.key, alert.event))
             .collect()
     }
@@ -129,19 +132,22 @@ fn start(rows: Vec<OutboxRow>, kind: ReceiverKind, up_after: Duration, takes: Du
     let sent = Sent::default();
     let health = Arc::new(Mutex::new(Vec::new()));
     let told = health.clone();
+    let receiver = Receiver {
+        name: Word::new("hook").unwrap(),
+        kind,
+        templates: Templates::default(),
+    };
+    let sender = FakeSender {
+        sent: sent.clone(),
+        up_at: mono_now() + up_after,
+        takes,
+    };
     let worker = Worker {
-        receiver: Receiver {
-            name: Word::new("hook").unwrap(),
-            kind,
-        },
+        courier: Arc::new(Courier::new(receiver, sender).unwrap()),
         outbox: outbox.clone(),
-        sender: FakeSender {
-            sent: sent.clone(),
-            up_at: mono_now() + up_after,
-            takes,
-        },
         wake: Arc::new(Notify::new()),
         metrics: NotifyMetrics::new(&Registry::new()).unwrap(),
+        standing: Arc::default(),
         health: move |health| told.lock().unwrap().push(health),
     };
     tokio::spawn(worker.run(stopped));
@@ -155,7 +161,7 @@ fn start(rows: Vec<OutboxRow>, kind: ReceiverKind, up_after: Duration, takes: Du
 
 fn webhook() -> ReceiverKind {
     ReceiverKind::Webhook(Webhook {
-        url: Url::parse("http://127.0.0.1:9999/").unwrap(),
+        url: "http://127.0.0.1:9999/".parse().unwrap(),
         secret: None,
     })
 }
@@ -227,7 +233,7 @@ async fn a_member_of_a_cluster_that_is_gone_keeps_the_refresh_from_no_other() {
     let sent = run.sent.lock().unwrap().clone();
     let living = sent
         .iter()
-        .filter(|(_, request)| request.url.host_str() == Some("127.0.0.1"));
+        .filter(|(_, request)| request.place().starts_with("127.0.0.1"));
     assert_eq!(living.count(), 4);
     let failing = run
         .health

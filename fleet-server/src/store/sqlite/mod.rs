@@ -28,8 +28,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use self::reserve::Reserve;
 use self::rows::classify;
 use super::{
-    BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, KnownMutes, Loaded, NewBox, OperatorRecord,
-    Pending, Store, StoreError, StoredIncident, StoredReport, Told, Unheard,
+    BoxId, BoxMemory, BoxRecord, EnrollCode, IncidentFilter, KnownMutes, LastDelivery, Loaded, NewBox,
+    OperatorRecord, Pending, Store, StoreError, StoredIncident, StoredReport, Told, Unheard,
 };
 use crate::directory::TokenHash;
 use crate::incident::change::Change;
@@ -271,6 +271,10 @@ impl Store for SqliteStore {
 
     fn pending(&mut self) -> Result<Vec<Pending>, StoreError> {
         self.read("reading the outbox", outbox::pending)
+    }
+
+    fn last_deliveries(&mut self) -> Result<Vec<LastDelivery>, StoreError> {
+        self.read("reading the outbox", outbox::last_deliveries)
     }
 
     fn unheard(&mut self) -> Result<Vec<Unheard>, StoreError> {

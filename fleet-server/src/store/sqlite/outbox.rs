@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::Failure;
 use super::rows::{instant, json, nanos, time, to_json};
 use crate::notify::outbox::OutboxRow;
-use crate::store::{Pending, Told, Unheard};
+use crate::store::{LastDelivery, Pending, Told, Unheard};
 
 /// Bytes of an attempt's error that are kept.
 const ERROR_BYTES: usize = 512;
@@ -191,6 +191,21 @@ pub(super) fn waiting_for(db: &Connection, incident: i64) -> Result<Vec<String>,
     )?;
     let rows = statement.query_map([incident], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn last_deliveries(db: &Connection) -> Result<Vec<LastDelivery>, Failure> {
+    let mut statement = db.prepare(
+        "SELECT receiver, max(done_at) FROM outbox WHERE outcome = 'delivered' GROUP BY receiver ORDER BY receiver",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(LastDelivery {
+            receiver: row.get(0)?,
+            at: instant(row.get(1)?)?,
+        });
+    }
+    Ok(found)
 }
 
 fn outbox_row(row: &rusqlite::Row<'_>) -> Result<OutboxRow, Failure> {

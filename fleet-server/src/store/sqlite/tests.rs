@@ -101,6 +101,7 @@ fn row(receiver: &str, id: i64, revision: u32) -> OutboxRow {
             key: format!("k{id}"),
             revision,
             event: EventKind::Opened,
+            test: false,
             incident: incident(id),
             ack: None,
             note: String::new(),
