@@ -17,6 +17,7 @@ use crate::client::{Client, Failed};
 use crate::flags::{
     BoxCommand, Command, EnrollCodeCommand, IncidentCommand, OperatorCommand, ReceiverCommand,
 };
+use crate::mutes;
 use crate::show;
 use crate::table::{Cell, render};
 
@@ -33,6 +34,8 @@ pub(crate) async fn run(client: &Client, json: bool, command: Command) -> Result
             out.secret(&client.post(&["enroll-codes"], &wanted).await?, "code")
         }
         Command::Incident(command) => incidents(client, &out, command).await,
+        Command::Silence(command) => mutes::silences(client, &out, command).await,
+        Command::Maintenance(command) => mutes::maintenance(client, &out, command).await,
         Command::Operator(command) => operators(client, &out, command).await,
         Command::Receiver(command) => receivers(client, &out, command).await,
     }
@@ -169,7 +172,7 @@ async fn operators(client: &Client, out: &Out, command: OperatorCommand) -> Resu
 }
 
 /// All rows of a listing, as if it had one page.
-async fn all_pages(
+pub(crate) async fn all_pages(
     client: &Client,
     what: &'static str,
     query: Vec<(&'static str, String)>,
@@ -188,14 +191,18 @@ async fn all_pages(
 }
 
 /// Where and how answers are printed.
-struct Out {
+pub(crate) struct Out {
     json: bool,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 impl Out {
     /// An answer: as it is, or as `show` puts it for people.
-    fn show<T: DeserializeOwned>(&self, answer: Value, show: impl Fn(&T) -> String) -> Result<(), Failed> {
+    pub(crate) fn show<T: DeserializeOwned>(
+        &self,
+        answer: Value,
+        show: impl Fn(&T) -> String,
+    ) -> Result<(), Failed> {
         if self.json {
             return print_json(&answer);
         }

@@ -10,6 +10,8 @@ use protocol::names::BoxName;
 use protocol::witness::Target;
 use url::Url;
 
+use crate::mutes::{MaintenanceCommand, SilenceCommand};
+
 const EXIT_HELP: &str = "Exit status: 0 done, 1 the server refused or there is no such thing, 2 wrong usage, \
                          3 the server cannot be reached or is in trouble, 4 the token is not good (enough).";
 
@@ -65,6 +67,12 @@ pub(crate) enum Command {
     /// What is and was wrong.
     #[command(subcommand)]
     Incident(IncidentCommand),
+    /// What is told to nobody for a while.
+    #[command(subcommand)]
+    Silence(SilenceCommand),
+    /// Boxes that may go for a while.
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
     /// Who may use this API.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -196,11 +204,11 @@ pub(crate) enum OperatorCommand {
     },
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|err| format!("{err}; write it like 90s, 24h or 7d"))
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => {
             Ok((name.to_owned(), value.to_owned()))

@@ -3,6 +3,7 @@
 mod client;
 mod commands;
 mod flags;
+mod mutes;
 mod show;
 mod table;
 

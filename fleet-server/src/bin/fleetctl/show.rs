@@ -281,7 +281,7 @@ fn at(at: Option<Timestamp>, now: Timestamp) -> String {
     )
 }
 
-fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
+pub(crate) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
     let Some(at) = at else {
         return "never".to_owned();
     };
@@ -294,6 +294,6 @@ fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
-fn seconds(at: Timestamp) -> String {
+pub(crate) fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
