@@ -11,6 +11,7 @@
 //! - [`checkup`]: the watchdog's checks run in a box, its beats heard meanwhile
 //! - [`genuine`]: Tailscale and Hermes Agent themselves
 //! - [`sim`]: boxes that are only played
+//! - [`faults`]: the real server under random schedules of faults, and the oracle that judges it
 //! - [`scenario`], [`scenarios`]: what is shown; [`bench`]: what is measured
 //! - [`runner`]: how they are run
 
@@ -18,6 +19,7 @@ pub mod bench;
 pub mod checkup;
 pub mod clock;
 pub mod exec;
+pub mod faults;
 pub mod genuine;
 pub mod http;
 pub mod lab;

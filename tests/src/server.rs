@@ -30,6 +30,7 @@ pub struct FleetServer {
     config: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    environment: Vec<(String, String)>,
     child: Mutex<Option<Child>>,
 }
 
@@ -42,6 +43,18 @@ impl FleetServer {
 
     /// A second or third one in the same lab, by name and port.
     pub fn start_as(lab: &Lab, name: &str, port: u16, config: &str) -> Result<Self> {
+        let server = Self::prepare(lab, (name, port), config, Vec::new())?;
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// One that is not started yet, and gets these variables in its environment.
+    pub fn prepare(
+        lab: &Lab,
+        (name, port): (&str, u16),
+        config: &str,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
         let address = format!("{HOST}:{port}");
         let dir = lab.host_dir(name)?;
         let data_dir = dir.join("data");
@@ -55,10 +68,10 @@ impl FleetServer {
             config: path,
             data_dir,
             log,
+            environment,
             child: Mutex::new(None),
         };
         server.configure(config)?;
-        server.start_again()?;
         Ok(server)
     }
 
@@ -117,6 +130,7 @@ impl FleetServer {
         command
             .arg("--config")
             .arg(&self.config)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -138,6 +152,16 @@ impl FleetServer {
         clock::wait_until("/readyz", limit, || {
             self.get("/readyz").is_ok_and(|answer| answer.status == 200)
         })
+    }
+
+    /// Whether its process is there; one that has ended by itself is taken notice of.
+    pub fn is_running(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|end| end.is_some()));
+        if ended {
+            *child = None;
+        }
+        !ended
     }
 
     /// SIGSTOP: the process hangs, its connections stay open.

@@ -24,8 +24,14 @@ pub enum Mode {
     Up,
     /// Takes the request and never answers.
     Hang,
-    /// Answers this status.
+    /// Answers this status; 429 with a `Retry-After` of one second.
     Answer(u16),
+    /// Answers 200, so long after the request.
+    Slow(Duration),
+    /// Answers with bytes that are no HTTP.
+    Garbage,
+    /// Takes the request, and closes the connection without an answer.
+    Drop,
     /// Nothing listens: connections are refused, open ones closed.
     Down,
 }
@@ -37,6 +43,10 @@ pub struct Arrival {
     pub at: Instant,
     /// What it was answered; nothing if it hangs.
     pub answered: Option<u16>,
+    /// When that was.
+    pub answered_at: Option<Instant>,
+    /// Which connection it came on, counted up as they are accepted.
+    pub connection: u64,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body as it came.
@@ -119,6 +129,8 @@ struct State {
     reply: String,
     /// Open connections, to be closed when it goes down.
     open: Vec<TcpStream>,
+    /// Connections accepted so far.
+    accepted: u64,
 }
 
 impl Webhook {
@@ -129,6 +141,7 @@ impl Webhook {
             arrivals: Vec::new(),
             reply: String::new(),
             open: Vec::new(),
+            accepted: 0,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -247,6 +260,13 @@ impl Webhook {
         })
     }
 
+    /// Closes every connection, and with it every request that hangs.
+    pub fn hang_up(&self) {
+        for stream in self.shared.state().open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Forgets what arrived.
     pub fn clear(&self) {
         self.shared.state().arrivals.clear();
@@ -282,54 +302,76 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         state.open.extend(stream.try_clone());
+        state.accepted += 1;
+        let connection = state.accepted;
         drop(state);
         let shared = Arc::clone(shared);
-        std::thread::spawn(move || serve(&stream, &shared));
+        std::thread::spawn(move || serve(&stream, connection, &shared));
     }
 }
 
 /// Requests on one connection, until it closes.
-fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, connection: u64, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some((headers, body)) = request(&mut reader)? {
         let mut state = shared.state();
-        let answered = match state.mode {
+        let mode = state.mode;
+        let answered = match mode {
             Mode::Up => Some(200),
             Mode::Answer(status) => Some(status),
-            Mode::Hang => None,
+            Mode::Hang | Mode::Slow(_) | Mode::Garbage | Mode::Drop => None,
             Mode::Down => return stream.shutdown(Shutdown::Both),
         };
         let last = headers
             .iter()
             .any(|(name, value)| name == "connection" && value == "close");
         let json = serde_json::from_str(&body).unwrap_or(Value::Null);
+        let place = state.arrivals.len();
         state.arrivals.push(Arrival {
             at: clock::now(),
             answered,
+            answered_at: answered.map(|_| clock::now()),
+            connection,
             headers,
             body,
             json,
         });
-        let reply = if answered == Some(200) {
-            state.reply.clone()
-        } else {
-            String::new()
+        let reply = match mode {
+            Mode::Up | Mode::Slow(_) => state.reply.clone(),
+            Mode::Answer(_) | Mode::Hang | Mode::Garbage | Mode::Drop | Mode::Down => String::new(),
         };
         shared.changed.notify_all();
         drop(state);
-        match answered {
-            Some(status) => {
-                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n", reply.len());
-                (&*stream).write_all(format!("{head}{reply}").as_bytes())?;
+        match (mode, answered) {
+            (_, Some(status)) => answer(stream, status, &reply)?,
+            (Mode::Slow(after), None) => {
+                clock::pause(after);
+                answer(stream, 200, &reply)?;
+                let mut state = shared.state();
+                if let Some(arrival) = state.arrivals.get_mut(place) {
+                    arrival.answered = Some(200);
+                    arrival.answered_at = Some(clock::now());
+                }
             }
+            (Mode::Garbage, None) => {
+                (&*stream).write_all(b"\x16\x03 garbage\r\n\r\n")?;
+                return stream.shutdown(Shutdown::Both);
+            }
+            (Mode::Drop, None) => return stream.shutdown(Shutdown::Both),
             // Read on, and so notice when the sender gives up.
-            None => drop(reader.read(&mut [0])?),
+            (Mode::Up | Mode::Answer(_) | Mode::Hang | Mode::Down, None) => drop(reader.read(&mut [0])?),
         }
         if last {
             return stream.shutdown(Shutdown::Both);
         }
     }
     Ok(())
+}
+
+fn answer(mut stream: &TcpStream, status: u16, reply: &str) -> std::io::Result<()> {
+    let wait = if status == 429 { "retry-after: 1\r\n" } else { "" };
+    let head = format!("HTTP/1.1 {status} x\r\n{wait}content-length: {}\r\n\r\n", reply.len());
+    stream.write_all(format!("{head}{reply}").as_bytes())
 }
 
 type Request = (Vec<(String, String)>, String);
@@ -419,6 +461,8 @@ mod tests {
         let arrival = |header: String| Arrival {
             at: clock::now(),
             answered: None,
+            answered_at: None,
+            connection: 1,
             headers: vec![("fleet-signature".to_owned(), header)],
             body: "{}".to_owned(),
             json: Value::Null,

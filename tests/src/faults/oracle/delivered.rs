@@ -1,0 +1,204 @@
+//! No incident without its notifications, and nobody who is gone without an incident.
+
+use std::collections::BTreeSet;
+
+use protocol::api::{IncidentDetail, Liveness};
+use protocol::incident::{EventKind, Incident, Kind};
+
+use super::{Rule, Violation};
+use crate::faults::history::{Books, BoxTruth, Gone, History, ReceiverTruth, Span};
+
+/// A goodbye for longer than this is not over when a schedule ends.
+const LONG_GOODBYE_SECS: u64 = 60;
+/// Over the longest deadline: a verdict may be held this long so that a group can show, and a turn takes its time.
+const VERDICT_MS: i64 = 2000;
+
+/// What is not yet as it must be once every fault is over.
+pub(in crate::faults) fn lacks(boxes: &[BoxTruth], receivers: &[ReceiverTruth], books: &Books) -> Vec<String> {
+    let mut lacks = Vec::new();
+    for truth in boxes {
+        lacks.extend(box_lacks(truth, books));
+    }
+    for one in &books.incidents {
+        let incident = &one.incident;
+        if incident.resolved_at.is_none() && !stands(incident, boxes) {
+            lacks.push(format!("{} is open, and what it says is over", named(incident)));
+        }
+        for receiver in receivers {
+            lacks.extend(untold(one, receiver));
+        }
+    }
+    lacks
+}
+
+pub(super) fn judge(history: &History) -> Vec<Violation> {
+    let unsettled = history.unsettled.iter().cloned();
+    let gaps = history.receivers.iter().flat_map(gaps);
+    let unknown = history.receivers.iter().flat_map(|receiver| unknown(receiver, &history.last));
+    let missed = history.boxes.iter().flat_map(|truth| missed(history, truth));
+    unsettled
+        .chain(gaps)
+        .chain(unknown)
+        .chain(missed)
+        .map(|text| Violation::new(Rule::Lost, text))
+        .collect()
+}
+
+/// A box that sends is live; one that is gone is told of.
+fn box_lacks(truth: &BoxTruth, books: &Books) -> Option<String> {
+    let name = &truth.name;
+    let Some(row) = books.boxes.iter().find(|row| row.name.as_str() == name) else {
+        return Some(format!("{name} is not in the books"));
+    };
+    let gone = truth.gone.iter().rfind(|absence| absence.span.to_ms == Span::OPEN);
+    let Some(gone) = gone else {
+        return (row.state != Liveness::Live).then(|| format!("{name} sends, and is called {}", row.state));
+    };
+    if let Gone::Goodbye { back_secs } = gone.why
+        && back_secs > LONG_GOODBYE_SECS
+        && row.state == Liveness::Away
+    {
+        return None;
+    }
+    let open = books.incidents.iter().filter(|one| one.incident.resolved_at.is_none());
+    let told = open.map(|one| &one.incident).any(|incident| tells_of(incident, name));
+    (!told).then(|| format!("{name} is gone (and called {}), and no open incident says so", row.state))
+}
+
+/// Whether the incident says that the box is gone.
+fn tells_of(incident: &Incident, name: &str) -> bool {
+    match incident.kind {
+        Kind::BoxDark | Kind::BoxSilent | Kind::PlannedOverdue => {
+            incident.box_name.as_ref().is_some_and(|about| about.as_str() == name)
+        }
+        Kind::SiteDark => members(incident).contains(name),
+        _ => false,
+    }
+}
+
+/// Whether an open incident is still so.
+fn stands(incident: &Incident, boxes: &[BoxTruth]) -> bool {
+    let gone = |truth: &&BoxTruth| truth.gone.iter().any(|absence| absence.span.to_ms == Span::OPEN);
+    let about = || {
+        let name = incident.box_name.as_ref()?;
+        boxes.iter().find(|truth| truth.name == name.as_str())
+    };
+    match incident.kind {
+        Kind::BoxDark | Kind::BoxSilent | Kind::PlannedOverdue => about().is_some_and(|truth| gone(&truth)),
+        Kind::SiteDark => {
+            let members = members(incident);
+            boxes.iter().filter(gone).any(|truth| members.contains(&truth.name))
+        }
+        Kind::Disk | Kind::Backup => about().is_some_and(|truth| {
+            truth
+                .failing
+                .iter()
+                .any(|(check, span)| check.as_str() == incident.kind.as_str() && span.to_ms == Span::OPEN)
+        }),
+        _ => false,
+    }
+}
+
+/// The boxes that an incident of a group names.
+pub(super) fn members(incident: &Incident) -> BTreeSet<String> {
+    let named = incident.details.get("members").and_then(|members| members.as_array());
+    let text = |member: &serde_json::Value| member.as_str().map(ToOwned::to_owned);
+    named.into_iter().flatten().filter_map(text).collect()
+}
+
+/// What of the incident the receiver has not taken.
+fn untold(one: &IncidentDetail, receiver: &ReceiverTruth) -> Option<String> {
+    let incident = &one.incident;
+    let taken = |event: EventKind| {
+        receiver.told.iter().any(|told| {
+            let same = &told.alert.incident;
+            told.taken() && told.alert.event == event && same.id == incident.id && same.opened_at == incident.opened_at
+        })
+    };
+    if !taken(EventKind::Opened) {
+        return Some(format!("{}: {} was never told to be open", receiver.name, named(incident)));
+    }
+    (incident.resolved_at.is_some() && !taken(EventKind::Resolved))
+        .then(|| format!("{}: {} was never told to be over", receiver.name, named(incident)))
+}
+
+/// Revisions of an incident that another receiver's or a later one shows to have been there.
+fn gaps(receiver: &ReceiverTruth) -> Vec<String> {
+    let keys: BTreeSet<&str> = receiver.told.iter().map(|told| told.alert.key.as_str()).collect();
+    let gaps_of = |key: &str| -> Vec<String> {
+        let of_key = receiver.told.iter().filter(|told| told.alert.key == key);
+        let most = of_key.clone().map(|told| told.alert.revision).max().unwrap_or(0);
+        let taken: BTreeSet<u32> = of_key.filter(|told| told.taken()).map(|told| told.alert.revision).collect();
+        (1..most)
+            .filter(|revision| !taken.contains(revision))
+            .map(|revision| format!("{}: {key}/{revision} never arrived, {key}/{most} did", receiver.name))
+            .collect()
+    };
+    keys.into_iter().flat_map(gaps_of).collect()
+}
+
+/// Told of, and not in the books.
+fn unknown(receiver: &ReceiverTruth, last: &Books) -> Vec<String> {
+    let known = |incident: &Incident| {
+        last.incidents
+            .iter()
+            .any(|one| one.incident.id == incident.id && one.incident.opened_at == incident.opened_at)
+    };
+    let strange = receiver.told.iter().filter(|told| !known(&told.alert.incident));
+    let texts: BTreeSet<String> = strange
+        .map(|told| format!("{}: {} was told, and is not in the books", receiver.name, told.alert.key))
+        .collect();
+    texts.into_iter().collect()
+}
+
+/// Absences that any server had to tell of: long enough, and nothing wrong with the server meanwhile.
+fn missed(history: &History, truth: &BoxTruth) -> Vec<String> {
+    let rules = history.rules;
+    let verdict_ms = rules.dark_after_max_ms + VERDICT_MS;
+    let long = truth.gone.iter().filter(|absence| {
+        let Span { from_ms, to_ms } = absence.span;
+        let needed = Span {
+            from_ms: from_ms - rules.warm_up_ms.max(rules.dark_after_max_ms),
+            to_ms: from_ms + verdict_ms,
+        };
+        let by_itself = matches!(absence.why, Gone::Silent | Gone::Cut);
+        let alone = truth.gone.iter().filter(|other| other.span.meets(needed)).count() == 1;
+        by_itself && alone && to_ms.min(history.ended_ms) >= needed.to_ms && calm(history, needed)
+    });
+    long.filter(|absence| !told_of(history, truth, absence.span))
+        .map(|absence| {
+            format!(
+                "{} was gone from {} ms on, the server was well, and no incident says so",
+                truth.name, absence.span.from_ms
+            )
+        })
+        .collect()
+}
+
+/// The server ran and judged all the time.
+fn calm(history: &History, span: Span) -> bool {
+    history.server.serving.iter().any(|serving| serving.holds(span))
+        && !history.server.hung.iter().any(|hung| hung.meets(span))
+}
+
+fn told_of(history: &History, truth: &BoxTruth, span: Span) -> bool {
+    history.last.incidents.iter().map(|one| &one.incident).any(|incident| {
+        let open = Span {
+            from_ms: history.ms_of(incident.opened_at),
+            to_ms: incident.resolved_at.map_or(Span::OPEN, |at| history.ms_of(at)),
+        };
+        open.meets(span)
+            && match incident.kind {
+                // While it is blind it judges nobody, and says that.
+                Kind::ServerBlind => true,
+                // It names those who are gone now, not those who were.
+                Kind::SiteDark => incident.labels.get("site").is_none_or(|site| site == truth.site),
+                _ => tells_of(incident, &truth.name),
+            }
+    })
+}
+
+fn named(incident: &Incident) -> String {
+    let about = incident.box_name.as_ref().map_or("-", |name| name.as_str());
+    format!("incident {} ({} {about}: {})", incident.id, incident.kind, incident.summary)
+}
