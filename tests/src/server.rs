@@ -157,7 +157,9 @@ impl FleetServer {
     /// Whether its process is there; one that has ended by itself is taken notice of.
     pub fn is_running(&self) -> bool {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|end| end.is_some()));
+        let ended = child
+            .as_mut()
+            .is_none_or(|child| child.try_wait().is_ok_and(|end| end.is_some()));
         if ended {
             *child = None;
         }

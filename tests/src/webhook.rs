@@ -370,7 +370,10 @@ fn serve(stream: &TcpStream, connection: u64, shared: &Shared) -> std::io::Resul
 
 fn answer(mut stream: &TcpStream, status: u16, reply: &str) -> std::io::Result<()> {
     let wait = if status == 429 { "retry-after: 1\r\n" } else { "" };
-    let head = format!("HTTP/1.1 {status} x\r\n{wait}content-length: {}\r\n\r\n", reply.len());
+    let head = format!(
+        "HTTP/1.1 {status} x\r\n{wait}content-length: {}\r\n\r\n",
+        reply.len()
+    );
     stream.write_all(format!("{head}{reply}").as_bytes())
 }
 

@@ -4,11 +4,13 @@
 //! - [`test`]: everything that must hold
 //! - [`bench`]: what the watchdog costs a box
 //! - [`demo`]: the main job, played on this machine
+//! - [`faults`]: the real server under random schedules of faults
 //!
 //! Only the dev profile is built here, except where a measurement is the point.
 
 mod bench;
 mod demo;
+mod faults;
 mod stage;
 mod test;
 
@@ -32,6 +34,8 @@ enum Chore {
     Bench,
     /// The main job on this machine: a server, 20 played boxes, one goes dark; Ctrl-C ends it
     Demo(demo::Args),
+    /// The real server under random seeded schedules of faults, judged from outside
+    Faults(faults::Args),
 }
 
 fn main() -> Result<ExitCode> {
@@ -39,6 +43,7 @@ fn main() -> Result<ExitCode> {
         Some(Chore::Test(args)) => Ok(test::run(&args)),
         Some(Chore::Bench) => bench::run(),
         Some(Chore::Demo(args)) => demo::run(&args),
+        Some(Chore::Faults(args)) => faults::run(&args),
         None => {
             <Args as clap::CommandFactory>::command().print_help()?;
             Ok(ExitCode::SUCCESS)

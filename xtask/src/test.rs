@@ -10,6 +10,11 @@ use serde::Deserialize;
 
 use crate::stage::{Stages, Tally, cargo};
 
+/// By what name the schedules of faults are asked for alone.
+const FAULTS: &str = "faults";
+/// The same seeds each time; more, and others, by `cargo xtask faults`.
+const FAULT_ARGS: [&str; 5] = ["--seed", "1", "--count", "20", "--json"];
+
 /// What to run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,6 +41,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     stages.run("unit and integration tests", || unit_tests(filter));
     if !args.quick {
+        if filter.is_none_or(|filter| FAULTS.contains(filter)) {
+            stages.run("schedules of faults", || rows("fleet-faults", &FAULT_ARGS));
+        }
         stages.run("scenarios on booted machines", || scenarios(filter));
     }
     stages.finish()
@@ -104,8 +112,17 @@ struct Row {
     why: Option<String>,
 }
 
-/// The runner shows its own progress; it tells its results as JSON.
+/// The scenarios whose name contains `filter`.
 fn scenarios(filter: Option<&str>) -> Result<Tally> {
+    let mut args = vec!["--json", "--no-build"];
+    if let Some(filter) = filter {
+        args.extend(["--filter", filter]);
+    }
+    rows("fleet-tests", &args)
+}
+
+/// A program of the `tests` crate that shows its own progress, and tells its results as JSON.
+fn rows(program: &str, args: &[&str]) -> Result<Tally> {
     // All of the workspace's programs at once: each package alone would build the dependencies anew with its own features.
     if !cargo(&["build", "--workspace", "--bins"]).status()?.success() {
         return Ok(Tally::single(
@@ -113,16 +130,10 @@ fn scenarios(filter: Option<&str>) -> Result<Tally> {
             "cargo could not build the programs, see above",
         ));
     }
-    let runner = std::env::current_exe()?.with_file_name("fleet-tests");
+    let runner = std::env::current_exe()?.with_file_name(program);
     // It ends with this process, however that ends, and its machines with it.
     let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL"])
-        .arg(&runner)
-        .args(["--json", "--no-build"]);
-    if let Some(filter) = filter {
-        command.args(["--filter", filter]);
-    }
+    command.args(["--pdeathsig", "KILL"]).arg(&runner).args(args);
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot start {}", runner.display()))?;
     let whole: Whole =

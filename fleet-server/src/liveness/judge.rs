@@ -49,6 +49,13 @@ impl Judge {
         }
     }
 
+    /// The server hears from now on. What its own start took (a large store, certificates) is nobody's silence: the full
+    /// deadline that every box gets begins here.
+    pub fn begin(&mut self, now: Mono) {
+        self.tracker.fresh(now);
+        self.doubt.warm_up(now);
+    }
+
     /// A box joins, as remembered or unseen; or its labels change.
     pub fn add(&mut self, ix: BoxIx, labels: &Labels, memory: Option<&Record>, now: Moment) {
         self.tracker.add(ix, labels, memory, now);

@@ -131,6 +131,7 @@ impl<K: Keep> Sweep<K> {
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.intake.shared.judge().begin(self.clock.mono());
         tokio::pin!(shutdown);
         let mut commit = Writing::default();
         let mut save = Writing::default();

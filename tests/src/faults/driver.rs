@@ -104,10 +104,16 @@ impl Driver {
             hooks,
             done: Vec::new(),
         };
-        let up = |driver: &Self| driver.server.books().is_ok_and(|books| all_live(&books)) && driver.server.is_ready();
+        let up = |driver: &Self| {
+            driver.server.books().is_ok_and(|books| all_live(&books)) && driver.server.is_ready()
+        };
         let limit = clock::now() + START_LIMIT;
         while !up(&driver) {
-            ensure!(clock::now() < limit, "not all boxes are live at the start:\n{}", driver.server.log());
+            ensure!(
+                clock::now() < limit,
+                "not all boxes are live at the start:\n{}",
+                driver.server.log()
+            );
             driver.tend()?;
             clock::pause(LOOK);
         }
@@ -122,7 +128,10 @@ impl Driver {
     }
 
     fn perform(&mut self, schedule: &Schedule, step: Step) -> Result<()> {
-        let fault = schedule.faults.get(step.fault).context("a step of the schedule")?;
+        let fault = schedule
+            .faults
+            .get(step.fault)
+            .context("a step of the schedule")?;
         if step.ends {
             self.mend(step.fault, fault.what)
         } else {
@@ -238,7 +247,10 @@ impl Driver {
         let Ok(books) = self.server.books() else {
             return Ok(());
         };
-        let open = books.incidents.iter().find(|one| one.incident.resolved_at.is_none());
+        let open = books
+            .incidents
+            .iter()
+            .find(|one| one.incident.resolved_at.is_none());
         let Some(id) = open.map(|one| one.incident.id) else {
             return Ok(());
         };
@@ -299,7 +311,8 @@ impl Driver {
         }
         match self.server.books() {
             Ok(books) => {
-                let receivers: Vec<ReceiverTruth> = self.hooks.iter().map(|hook| hook.told(&self.clock)).collect();
+                let receivers: Vec<ReceiverTruth> =
+                    self.hooks.iter().map(|hook| hook.told(&self.clock)).collect();
                 oracle::lacks(&self.boxes.truth(), &receivers, &books)
             }
             Err(err) => vec![format!("the API: {err:#}")],

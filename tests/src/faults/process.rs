@@ -102,12 +102,19 @@ impl Process {
 
     /// Whether it can be asked something now.
     pub(super) fn serves(&self) -> bool {
-        !self.hung && self.truth.serving.last().is_some_and(|span| span.to_ms == Span::OPEN)
+        !self.hung
+            && self
+                .truth
+                .serving
+                .last()
+                .is_some_and(|span| span.to_ms == Span::OPEN)
     }
 
     /// Whether it judges.
     pub(super) fn is_ready(&self) -> bool {
-        self.server.get("/readyz").is_ok_and(|answer| answer.status == 200)
+        self.server
+            .get("/readyz")
+            .is_ok_and(|answer| answer.status == 200)
     }
 
     /// Wanted from now on; [`tend`](Self::tend) starts it.

@@ -135,7 +135,10 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         whole.incidents, whole.notifications, whole.repeats, whole.restarts, whole.played_again
     );
     eprintln!("in {:.0} s", whole.secs);
-    eprintln!("{} passed, {} failed, {} skipped", whole.passed, whole.failed, whole.skipped);
+    eprintln!(
+        "{} passed, {} failed, {} skipped",
+        whole.passed, whole.failed, whole.skipped
+    );
     Ok(if whole.failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -181,7 +184,10 @@ fn play_all(args: &Args, schedules: &[Schedule]) -> Result<Whole> {
     let rig = Rig::new(args.tamper)?;
     let whole = Mutex::new(Whole::default());
     let next = AtomicU64::new(0);
-    let jobs = args.jobs.unwrap_or_else(default_jobs).clamp(1, schedules.len().max(1));
+    let jobs = args
+        .jobs
+        .unwrap_or_else(default_jobs)
+        .clamp(1, schedules.len().max(1));
     let failed = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -192,7 +198,11 @@ fn play_all(args: &Args, schedules: &[Schedule]) -> Result<Whole> {
                     if outcome.bad() && !args.no_shrink && failed.fetch_add(1, Ordering::Relaxed) < SHRUNK {
                         rig.make_small(schedule, &outcome);
                     }
-                    add(&mut whole.lock().unwrap_or_else(PoisonError::into_inner), &outcome, schedule);
+                    add(
+                        &mut whole.lock().unwrap_or_else(PoisonError::into_inner),
+                        &outcome,
+                        schedule,
+                    );
                 }
             });
         }
@@ -257,8 +267,13 @@ impl Outcome {
     }
 
     fn texts(&self) -> Vec<String> {
-        let broken = self.broken.iter().map(|why| format!("could not be played: {why}"));
-        broken.chain(self.violations.iter().map(ToString::to_string)).collect()
+        let broken = self
+            .broken
+            .iter()
+            .map(|why| format!("could not be played: {why}"));
+        broken
+            .chain(self.violations.iter().map(ToString::to_string))
+            .collect()
     }
 
     fn rules(&self) -> BTreeSet<Rule> {
@@ -271,7 +286,9 @@ impl Rig {
         let library = sickdisk::prepare()?;
         let own = std::env::current_exe()?;
         let target = own.parent().and_then(Path::parent).context("cargo's layout")?;
-        let dir = target.join("fleet-faults").join(format!("run-{}", std::process::id()));
+        let dir = target
+            .join("fleet-faults")
+            .join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         // Copies: a rebuild meanwhile changes nothing.
         programs::copy_to(&dir.join("programs"), false)?;
@@ -336,14 +353,17 @@ impl Rig {
         command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().context("cannot start unshare")?;
-        let ended = clock::wait_for("the schedule's process to end", LIMIT, || child.try_wait().transpose());
+        let ended = clock::wait_for("the schedule's process to end", LIMIT, || {
+            child.try_wait().transpose()
+        });
         if ended.is_err() {
             child.kill()?;
         }
         child.wait()?;
         ended?.map(drop)?;
         let said = || fs::read_to_string(dir.join("driver.log")).unwrap_or_default();
-        let text = fs::read(dir.join("outcome.json")).with_context(|| format!("it left no outcome; it said: {}", said()))?;
+        let text = fs::read(dir.join("outcome.json"))
+            .with_context(|| format!("it left no outcome; it said: {}", said()))?;
         Ok(serde_json::from_slice(&text)?)
     }
 
@@ -360,7 +380,10 @@ impl Rig {
         let written = serde_json::to_vec_pretty(&small).map(|text| fs::write(&file, text));
         eprintln!("small  seed {:<6} {small}", schedule.seed);
         if matches!(written, Ok(Ok(()))) {
-            eprintln!("         play it by: cargo xtask faults --schedule {} --count 1", file.display());
+            eprintln!(
+                "         play it by: cargo xtask faults --schedule {} --count 1",
+                file.display()
+            );
         }
     }
 }
@@ -398,7 +421,11 @@ fn judged(history: &History) -> Outcome {
     let arrived = || history.receivers.iter().flat_map(|receiver| &receiver.told);
     let taken = |receiver: &history::ReceiverTruth| {
         let keys = receiver.told.iter().filter(|told| told.taken());
-        keys.clone().count() - keys.map(|told| &told.idempotency_key).collect::<BTreeSet<_>>().len()
+        keys.clone().count()
+            - keys
+                .map(|told| &told.idempotency_key)
+                .collect::<BTreeSet<_>>()
+                .len()
     };
     Outcome {
         violations: oracle::judge(history),

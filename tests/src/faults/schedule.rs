@@ -324,7 +324,12 @@ impl Random {
             0..=3 => (self.of(20, 1500), What::ServerKill),
             4..=5 => (self.of(0, 500), What::ServerRestart),
             6..=7 => (self.of(200, 3500), What::ServerHang),
-            8..=9 => (self.of(500, 4000), What::StoreFull { again: self.one_in(2) }),
+            8..=9 => (
+                self.of(500, 4000),
+                What::StoreFull {
+                    again: self.one_in(2),
+                },
+            ),
             10..=11 => (self.of(500, 4000), What::StoreReadOnly),
             12 => (self.of(300, 2000), What::StoreReadOnlyAtStart),
             13..=17 => (self.of(500, 4000), self.receiver()),
@@ -409,7 +414,9 @@ mod tests {
         for seed in 0..100 {
             let steps = Schedule::of(seed).steps();
             for (at, step) in steps.iter().enumerate() {
-                let begun = steps[..at].iter().any(|other| other.fault == step.fault && !other.ends);
+                let begun = steps[..at]
+                    .iter()
+                    .any(|other| other.fault == step.fault && !other.ends);
                 assert_eq!(step.ends, begun);
             }
         }

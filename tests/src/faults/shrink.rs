@@ -45,7 +45,10 @@ mod tests {
     #[test]
     fn what_does_not_matter_is_dropped() {
         let mut schedule = Schedule::of(1);
-        schedule.faults = (0..40).flat_map(|seed| Schedule::of(seed).faults).take(12).collect();
+        schedule.faults = (0..40)
+            .flat_map(|seed| Schedule::of(seed).faults)
+            .take(12)
+            .collect();
         schedule.faults[3].what = What::ServerKill;
         schedule.faults[9].what = What::Acknowledge;
         let (kill, ack) = (schedule.faults[3], schedule.faults[9]);

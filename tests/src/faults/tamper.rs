@@ -24,7 +24,13 @@ pub(super) enum Tamper {
 
 impl Tamper {
     /// Every way.
-    pub(super) const ALL: [Self; 5] = [Self::Drop, Self::Repeat, Self::Reorder, Self::Invent, Self::Forget];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Drop,
+        Self::Repeat,
+        Self::Reorder,
+        Self::Invent,
+        Self::Forget,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
@@ -53,18 +59,31 @@ impl Tamper {
                 };
                 // Long after whatever could excuse it.
                 let at_ms = history.ended_ms + 60_000;
-                receiver.told.push(Told { at_ms, ..last.clone() });
-                receiver.told.push(Told { at_ms: at_ms + 5000, answered_ms: Some(at_ms + 5000), ..last });
+                receiver.told.push(Told {
+                    at_ms,
+                    ..last.clone()
+                });
+                receiver.told.push(Told {
+                    at_ms: at_ms + 5000,
+                    answered_ms: Some(at_ms + 5000),
+                    ..last
+                });
                 if let Some(first) = receiver.told.iter_mut().rev().nth(1) {
                     first.answered_ms = Some(at_ms);
                 }
                 true
             }),
             Self::Reorder => history.receivers.iter_mut().any(|receiver| {
-                let end = receiver.told.iter().position(|told| told.alert.event == EventKind::Resolved);
+                let end = receiver
+                    .told
+                    .iter()
+                    .position(|told| told.alert.event == EventKind::Resolved);
                 let Some(end) = end else { return false };
                 let told = receiver.told.remove(end);
-                let begin = receiver.told.iter().position(|other| other.alert.key == told.alert.key);
+                let begin = receiver
+                    .told
+                    .iter()
+                    .position(|other| other.alert.key == told.alert.key);
                 receiver.told.insert(begin.unwrap_or(0), told);
                 true
             }),
@@ -74,7 +93,10 @@ impl Tamper {
                     return false;
                 };
                 let about_one = |told: &&mut Told| told.alert.incident.box_name.is_some();
-                let mut told = history.receivers.iter_mut().flat_map(|receiver| &mut receiver.told);
+                let mut told = history
+                    .receivers
+                    .iter_mut()
+                    .flat_map(|receiver| &mut receiver.told);
                 let Some(told) = told.find(about_one) else {
                     return false;
                 };
@@ -87,7 +109,11 @@ impl Tamper {
                     let mut all = history.receivers.iter().flat_map(|receiver| &receiver.told);
                     all.any(|told| told.alert.incident.id == id)
                 };
-                let at = history.last.incidents.iter().position(|one| told(one.incident.id));
+                let at = history
+                    .last
+                    .incidents
+                    .iter()
+                    .position(|one| told(one.incident.id));
                 at.map(|at| history.last.incidents.remove(at)).is_some()
             }
         }

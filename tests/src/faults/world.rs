@@ -76,7 +76,8 @@ impl Place {
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))?;
             work()
         };
-        std::thread::scope(|scope| scope.spawn(enter).join()).map_err(|_| anyhow!("{}: it panicked", self.name))?
+        std::thread::scope(|scope| scope.spawn(enter).join())
+            .map_err(|_| anyhow!("{}: it panicked", self.name))?
     }
 
     /// One more fault holds the cable out; whether it was in.
@@ -98,7 +99,11 @@ impl Place {
     }
 
     fn plug(&self, switch: &str) -> Result<()> {
-        exec::ok("ip", &["link", "set", &format!("c-{}", self.name), "master", switch]).map(drop)
+        exec::ok(
+            "ip",
+            &["link", "set", &format!("c-{}", self.name), "master", switch],
+        )
+        .map(drop)
     }
 }
 
@@ -108,7 +113,9 @@ fn batch(inside: Option<&str>, lines: &str) -> Result<()> {
         ip.args(["-n", name]);
     }
     ip.args(["-batch", "-"]);
-    exec::run_with(&mut ip, lines.as_bytes(), exec::LIMIT)?.ok().map(drop)
+    exec::run_with(&mut ip, lines.as_bytes(), exec::LIMIT)?
+        .ok()
+        .map(drop)
 }
 
 /// The server's disk.
@@ -126,7 +133,10 @@ impl Disk {
     /// Of so many MiB, at `at`.
     pub(super) fn mount(lab: &Lab, at: &Path, mib: u32) -> Result<Self> {
         let size = format!("size={mib}m,mode=700");
-        exec::ok("mount", &["-t", "tmpfs", "-o", &size, "fleet-data", &at.to_string_lossy()])?;
+        exec::ok(
+            "mount",
+            &["-t", "tmpfs", "-o", &size, "fleet-data", &at.to_string_lossy()],
+        )?;
         Ok(Self {
             at: at.to_owned(),
             sick: lab.host_dir("etc")?.join("disk-is-sick"),

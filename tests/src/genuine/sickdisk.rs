@@ -20,7 +20,8 @@ pub fn prepare() -> Result<PathBuf> {
     let text = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
     let dir = cache::once("sickdisk", &[&text], |dir| {
         let mut cc = Command::new("cc");
-        cc.args(["-O1", "-shared", "-fPIC", "-o"]).arg(dir.join("sickdisk.so"));
+        cc.args(["-O1", "-shared", "-fPIC", "-o"])
+            .arg(dir.join("sickdisk.so"));
         exec::run(cc.arg(&source).arg("-ldl"))?.ok().map(drop)
     })?;
     Ok(fs::canonicalize(dir.join("sickdisk.so"))?)

@@ -14,7 +14,11 @@ const LONG_GOODBYE_SECS: u64 = 60;
 const VERDICT_MS: i64 = 2000;
 
 /// What is not yet as it must be once every fault is over.
-pub(in crate::faults) fn lacks(boxes: &[BoxTruth], receivers: &[ReceiverTruth], books: &Books) -> Vec<String> {
+pub(in crate::faults) fn lacks(
+    boxes: &[BoxTruth],
+    receivers: &[ReceiverTruth],
+    books: &Books,
+) -> Vec<String> {
     let mut lacks = Vec::new();
     for truth in boxes {
         lacks.extend(box_lacks(truth, books));
@@ -34,7 +38,10 @@ pub(in crate::faults) fn lacks(boxes: &[BoxTruth], receivers: &[ReceiverTruth], 
 pub(super) fn judge(history: &History) -> Vec<Violation> {
     let unsettled = history.unsettled.iter().cloned();
     let gaps = history.receivers.iter().flat_map(gaps);
-    let unknown = history.receivers.iter().flat_map(|receiver| unknown(receiver, &history.last));
+    let unknown = history
+        .receivers
+        .iter()
+        .flat_map(|receiver| unknown(receiver, &history.last));
     let missed = history.boxes.iter().flat_map(|truth| missed(history, truth));
     unsettled
         .chain(gaps)
@@ -50,7 +57,10 @@ fn box_lacks(truth: &BoxTruth, books: &Books) -> Option<String> {
     let Some(row) = books.boxes.iter().find(|row| row.name.as_str() == name) else {
         return Some(format!("{name} is not in the books"));
     };
-    let gone = truth.gone.iter().rfind(|absence| absence.span.to_ms == Span::OPEN);
+    let gone = truth
+        .gone
+        .iter()
+        .rfind(|absence| absence.span.to_ms == Span::OPEN);
     let Some(gone) = gone else {
         return (row.state != Liveness::Live).then(|| format!("{name} sends, and is called {}", row.state));
     };
@@ -60,17 +70,28 @@ fn box_lacks(truth: &BoxTruth, books: &Books) -> Option<String> {
     {
         return None;
     }
-    let open = books.incidents.iter().filter(|one| one.incident.resolved_at.is_none());
-    let told = open.map(|one| &one.incident).any(|incident| tells_of(incident, name));
-    (!told).then(|| format!("{name} is gone (and called {}), and no open incident says so", row.state))
+    let open = books
+        .incidents
+        .iter()
+        .filter(|one| one.incident.resolved_at.is_none());
+    let told = open
+        .map(|one| &one.incident)
+        .any(|incident| tells_of(incident, name));
+    (!told).then(|| {
+        format!(
+            "{name} is gone (and called {}), and no open incident says so",
+            row.state
+        )
+    })
 }
 
 /// Whether the incident says that the box is gone.
 fn tells_of(incident: &Incident, name: &str) -> bool {
     match incident.kind {
-        Kind::BoxDark | Kind::BoxSilent | Kind::PlannedOverdue => {
-            incident.box_name.as_ref().is_some_and(|about| about.as_str() == name)
-        }
+        Kind::BoxDark | Kind::BoxSilent | Kind::PlannedOverdue => incident
+            .box_name
+            .as_ref()
+            .is_some_and(|about| about.as_str() == name),
         Kind::SiteDark => members(incident).contains(name),
         _ => false,
     }
@@ -87,7 +108,10 @@ fn stands(incident: &Incident, boxes: &[BoxTruth]) -> bool {
         Kind::BoxDark | Kind::BoxSilent | Kind::PlannedOverdue => about().is_some_and(|truth| gone(&truth)),
         Kind::SiteDark => {
             let members = members(incident);
-            boxes.iter().filter(gone).any(|truth| members.contains(&truth.name))
+            boxes
+                .iter()
+                .filter(gone)
+                .any(|truth| members.contains(&truth.name))
         }
         Kind::Disk | Kind::Backup => about().is_some_and(|truth| {
             truth
@@ -101,7 +125,10 @@ fn stands(incident: &Incident, boxes: &[BoxTruth]) -> bool {
 
 /// The boxes that an incident of a group names.
 pub(super) fn members(incident: &Incident) -> BTreeSet<String> {
-    let named = incident.details.get("members").and_then(|members| members.as_array());
+    let named = incident
+        .details
+        .get("members")
+        .and_then(|members| members.as_array());
     let text = |member: &serde_json::Value| member.as_str().map(ToOwned::to_owned);
     named.into_iter().flatten().filter_map(text).collect()
 }
@@ -112,11 +139,18 @@ fn untold(one: &IncidentDetail, receiver: &ReceiverTruth) -> Option<String> {
     let taken = |event: EventKind| {
         receiver.told.iter().any(|told| {
             let same = &told.alert.incident;
-            told.taken() && told.alert.event == event && same.id == incident.id && same.opened_at == incident.opened_at
+            told.taken()
+                && told.alert.event == event
+                && same.id == incident.id
+                && same.opened_at == incident.opened_at
         })
     };
     if !taken(EventKind::Opened) {
-        return Some(format!("{}: {} was never told to be open", receiver.name, named(incident)));
+        return Some(format!(
+            "{}: {} was never told to be open",
+            receiver.name,
+            named(incident)
+        ));
     }
     (incident.resolved_at.is_some() && !taken(EventKind::Resolved))
         .then(|| format!("{}: {} was never told to be over", receiver.name, named(incident)))
@@ -128,10 +162,18 @@ fn gaps(receiver: &ReceiverTruth) -> Vec<String> {
     let gaps_of = |key: &str| -> Vec<String> {
         let of_key = receiver.told.iter().filter(|told| told.alert.key == key);
         let most = of_key.clone().map(|told| told.alert.revision).max().unwrap_or(0);
-        let taken: BTreeSet<u32> = of_key.filter(|told| told.taken()).map(|told| told.alert.revision).collect();
+        let taken: BTreeSet<u32> = of_key
+            .filter(|told| told.taken())
+            .map(|told| told.alert.revision)
+            .collect();
         (1..most)
             .filter(|revision| !taken.contains(revision))
-            .map(|revision| format!("{}: {key}/{revision} never arrived, {key}/{most} did", receiver.name))
+            .map(|revision| {
+                format!(
+                    "{}: {key}/{revision} never arrived, {key}/{most} did",
+                    receiver.name
+                )
+            })
             .collect()
     };
     keys.into_iter().flat_map(gaps_of).collect()
@@ -146,7 +188,12 @@ fn unknown(receiver: &ReceiverTruth, last: &Books) -> Vec<String> {
     };
     let strange = receiver.told.iter().filter(|told| !known(&told.alert.incident));
     let texts: BTreeSet<String> = strange
-        .map(|told| format!("{}: {} was told, and is not in the books", receiver.name, told.alert.key))
+        .map(|told| {
+            format!(
+                "{}: {} was told, and is not in the books",
+                receiver.name, told.alert.key
+            )
+        })
         .collect();
     texts.into_iter().collect()
 }
@@ -182,23 +229,31 @@ fn calm(history: &History, span: Span) -> bool {
 }
 
 fn told_of(history: &History, truth: &BoxTruth, span: Span) -> bool {
-    history.last.incidents.iter().map(|one| &one.incident).any(|incident| {
-        let open = Span {
-            from_ms: history.ms_of(incident.opened_at),
-            to_ms: incident.resolved_at.map_or(Span::OPEN, |at| history.ms_of(at)),
-        };
-        open.meets(span)
-            && match incident.kind {
-                // While it is blind it judges nobody, and says that.
-                Kind::ServerBlind => true,
-                // It names those who are gone now, not those who were.
-                Kind::SiteDark => incident.labels.get("site").is_none_or(|site| site == truth.site),
-                _ => tells_of(incident, &truth.name),
-            }
-    })
+    history
+        .last
+        .incidents
+        .iter()
+        .map(|one| &one.incident)
+        .any(|incident| {
+            let open = Span {
+                from_ms: history.ms_of(incident.opened_at),
+                to_ms: incident.resolved_at.map_or(Span::OPEN, |at| history.ms_of(at)),
+            };
+            open.meets(span)
+                && match incident.kind {
+                    // While it is blind it judges nobody, and says that.
+                    Kind::ServerBlind => true,
+                    // It names those who are gone now, not those who were.
+                    Kind::SiteDark => incident.labels.get("site").is_none_or(|site| site == truth.site),
+                    _ => tells_of(incident, &truth.name),
+                }
+        })
 }
 
 fn named(incident: &Incident) -> String {
     let about = incident.box_name.as_ref().map_or("-", |name| name.as_str());
-    format!("incident {} ({} {about}: {})", incident.id, incident.kind, incident.summary)
+    format!(
+        "incident {} ({} {about}: {})",
+        incident.id, incident.kind, incident.summary
+    )
 }

@@ -4,12 +4,14 @@
 //! than the absence. A box that comes back is heard with its first beat; one whose cable comes back, when its client has
 //! given up what it was waiting for.
 
+use std::collections::BTreeMap;
+
 use protocol::alert::Alert;
 use protocol::incident::{EventKind, Incident, Kind};
 
 use super::delivered::members;
 use super::{Rule, Violation};
-use crate::faults::history::{BoxTruth, Gone, History, Span};
+use crate::faults::history::{BoxTruth, Gone, History, Span, Told};
 
 /// From the end of an absence to the first beat, at most, if the server takes it: a client waits a second for an answer
 /// before it tries anew.
@@ -22,23 +24,21 @@ const DOUBT_MIN: usize = 3;
 const GOODBYE_MS: i64 = 1000;
 
 pub(super) fn judge(history: &History) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for receiver in &history.receivers {
-        for told in &receiver.told {
-            if let Err(why) = explained(history, &told.alert) {
-                found.push(Violation::new(
-                    Rule::Unexplained,
-                    format!(
-                        "{}: {} {} at {} ms: {why}; it says: {}",
-                        receiver.name, told.alert.event, told.alert.key, told.at_ms, told.alert.incident.summary
-                    ),
-                ));
-            }
-        }
-    }
+    let arrived = history.receivers.iter().flat_map(|receiver| &receiver.told);
     // Both receivers hear the same, and a repeat says it again.
-    found.dedup_by(|a, b| a.text.split_once(':').map(|(_, text)| text) == b.text.split_once(':').map(|(_, text)| text));
-    found
+    let once: BTreeMap<&str, &Told> = arrived
+        .rev()
+        .map(|told| (told.idempotency_key.as_str(), told))
+        .collect();
+    let strange = once.into_values().filter_map(|told| {
+        let why = explained(history, &told.alert).err()?;
+        let (event, key, summary) = (told.alert.event, &told.alert.key, &told.alert.incident.summary);
+        Some(Violation::new(
+            Rule::Unexplained,
+            format!("{event} {key} at {} ms: {why}; it says: {summary}", told.at_ms),
+        ))
+    });
+    strange.collect()
 }
 
 fn explained(history: &History, alert: &Alert) -> Result<(), String> {
@@ -57,7 +57,11 @@ fn began(history: &History, incident: &Incident) -> Result<(), String> {
             if silent_at(history, truth, at_ms) {
                 return Ok(());
             }
-            Err(format!("{} was not gone for long enough at {at_ms} ms; {}", truth.name, absences(truth)))
+            Err(format!(
+                "{} was not gone for long enough at {at_ms} ms; {}",
+                truth.name,
+                absences(truth)
+            ))
         }
         Kind::PlannedOverdue => {
             let truth = truth_of(history, incident)?;
@@ -71,11 +75,19 @@ fn began(history: &History, incident: &Incident) -> Result<(), String> {
             if overdue {
                 return Ok(());
             }
-            Err(format!("{} had not promised to be back by {at_ms} ms; {}", truth.name, absences(truth)))
+            Err(format!(
+                "{} had not promised to be back by {at_ms} ms; {}",
+                truth.name,
+                absences(truth)
+            ))
         }
         Kind::SiteDark => group(history, incident, at_ms),
         Kind::ServerBlind => {
-            let gone = history.boxes.iter().filter(|truth| suspect_at(history, truth, at_ms)).count();
+            let gone = history
+                .boxes
+                .iter()
+                .filter(|truth| suspect_at(history, truth, at_ms))
+                .count();
             if gone >= DOUBT_MIN {
                 return Ok(());
             }
@@ -89,7 +101,10 @@ fn began(history: &History, incident: &Incident) -> Result<(), String> {
             if truth.failing.iter().any(fails) {
                 return Ok(());
             }
-            Err(format!("no check {} of {} failed by {at_ms} ms", incident.kind, truth.name))
+            Err(format!(
+                "no check {} of {} failed by {at_ms} ms",
+                incident.kind, truth.name
+            ))
         }
         _ => Err("nothing of the kind was done".to_owned()),
     }
@@ -121,7 +136,10 @@ fn ended(history: &History, incident: &Incident) -> Result<(), String> {
             if truth.failing.iter().any(mended) {
                 return Ok(());
             }
-            Err(format!("no check {} of {} was mended by {resolved_ms} ms", incident.kind, truth.name))
+            Err(format!(
+                "no check {} of {} was mended by {resolved_ms} ms",
+                incident.kind, truth.name
+            ))
         }
         // Their beginning was explained, and they end when enough of their boxes do what each of them tells by itself.
         Kind::SiteDark | Kind::ServerBlind => Ok(()),
@@ -134,13 +152,22 @@ fn group(history: &History, incident: &Incident, at_ms: i64) -> Result<(), Strin
     let named = members(incident);
     let of_group = history.boxes.iter().filter(|truth| named.contains(&truth.name));
     let well: Vec<&str> = of_group
-        .filter(|truth| !truth.gone.iter().any(|absence| absence.span.to_ms.saturating_add(RETURN_MS) >= at_ms))
+        .filter(|truth| {
+            !truth
+                .gone
+                .iter()
+                .any(|absence| absence.span.to_ms.saturating_add(RETURN_MS) >= at_ms)
+        })
         .map(|truth| truth.name.as_str())
         .collect();
     if !well.is_empty() {
         return Err(format!("{} had not gone", well.join(", ")));
     }
-    let gone = history.boxes.iter().filter(|truth| suspect_at(history, truth, at_ms)).count();
+    let gone = history
+        .boxes
+        .iter()
+        .filter(|truth| suspect_at(history, truth, at_ms))
+        .count();
     if gone >= 2 {
         return Ok(());
     }
@@ -213,7 +240,10 @@ fn said_goodbye(history: &History, truth: &BoxTruth, span: Span, at_ms: i64) -> 
     let server = &history.server;
     let heard = server.serving.iter().any(|serving| serving.holds(given))
         && !server.hung.iter().any(|hung| hung.meets(given))
-        && !truth.gone.iter().any(|other| other.why == Gone::Cut && other.span.meets(given));
+        && !truth
+            .gone
+            .iter()
+            .any(|other| other.why == Gone::Cut && other.span.meets(given));
     // On a disk that takes nothing it is kept in memory, until the server ends.
     let kept = !server.disk_ill.iter().any(|ill| ill.meets(until_told));
     heard && kept && goodbye.span.to_ms > given.to_ms
@@ -231,7 +261,10 @@ fn heard_between(truth: &BoxTruth, opened_ms: i64, resolved_ms: i64) -> bool {
         matches!(absence.why, Gone::Goodbye { .. })
             && (opened_ms..=resolved_ms + SLACK_MS).contains(&absence.span.from_ms)
     };
-    truth.gone.iter().any(|absence| came_back(absence) || spoke(absence))
+    truth
+        .gone
+        .iter()
+        .any(|absence| came_back(absence) || spoke(absence))
 }
 
 fn absences(truth: &BoxTruth) -> String {
@@ -240,7 +273,11 @@ fn absences(truth: &BoxTruth) -> String {
         .iter()
         .map(|absence| {
             let Span { from_ms, to_ms } = absence.span;
-            let to = if to_ms == Span::OPEN { "the end".to_owned() } else { to_ms.to_string() };
+            let to = if to_ms == Span::OPEN {
+                "the end".to_owned()
+            } else {
+                to_ms.to_string()
+            };
             format!("{:?} from {from_ms} to {to}", absence.why)
         })
         .collect();

@@ -68,7 +68,10 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
     }
     for receiver in &history.receivers {
         for text in &receiver.garbled {
-            found.push(Violation::new(Rule::Garbled, format!("{}: {text}", receiver.name)));
+            found.push(Violation::new(
+                Rule::Garbled,
+                format!("{}: {text}", receiver.name),
+            ));
         }
     }
     found

@@ -12,7 +12,11 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
     for receiver in &history.receivers {
         let keys: BTreeSet<&str> = receiver.told.iter().map(|told| told.alert.key.as_str()).collect();
         for key in keys {
-            let of_key: Vec<&Told> = receiver.told.iter().filter(|told| told.alert.key == key).collect();
+            let of_key: Vec<&Told> = receiver
+                .told
+                .iter()
+                .filter(|told| told.alert.key == key)
+                .collect();
             found.extend(of_one(receiver, &of_key, &history.server.died_ms));
         }
     }
@@ -45,7 +49,9 @@ fn of_one(receiver: &ReceiverTruth, told: &[&Told], died_ms: &[i64]) -> Vec<Stri
         }
         if revision > newer {
             if after_end {
-                found.push(format!("{name}: {key}/{revision} came after the end, {key}/{newer}"));
+                found.push(format!(
+                    "{name}: {key}/{revision} came after the end, {key}/{newer}"
+                ));
             }
             newest = Some(one);
         }
@@ -55,7 +61,9 @@ fn of_one(receiver: &ReceiverTruth, told: &[&Told], died_ms: &[i64]) -> Vec<Stri
 
 /// A copy that was on its way when its sender was killed: nobody can call it back.
 fn late_copy(receiver: &ReceiverTruth, before: &[&Told], one: &Told, died_ms: &[i64]) -> bool {
-    let copy = before.iter().any(|told| told.idempotency_key == one.idempotency_key);
+    let copy = before
+        .iter()
+        .any(|told| told.idempotency_key == one.idempotency_key);
     let under_way = !receiver.cut.is_empty() || died_ms.iter().any(|died| *died <= one.at_ms);
     copy && under_way && before.iter().any(|told| told.connection > one.connection)
 }

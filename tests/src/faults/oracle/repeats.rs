@@ -58,7 +58,11 @@ fn excused(history: &History, receiver: &ReceiverTruth, earlier: &Told, again: &
         }
     }
     let lost = receiver.cut.iter().any(|cut| cut.meets(answer));
-    let died = history.server.died_ms.iter().any(|died| (written.from_ms..written.to_ms).contains(died));
+    let died = history
+        .server
+        .died_ms
+        .iter()
+        .any(|died| (written.from_ms..written.to_ms).contains(died));
     let unwritten = history.server.disk_ill.iter().any(|ill| ill.meets(written));
     let late = answered_ms - earlier.at_ms >= TIME_OUT_MS;
     lost || died || unwritten || late

@@ -38,7 +38,8 @@ fn incidents(before: &Books, after: &Books) -> Vec<String> {
             found.push(format!("incident {id} is gone after a restart"));
             continue;
         };
-        found.extend(differences(was, is).map(|what| format!("incident {id}: {what} changed over a restart")));
+        found
+            .extend(differences(was, is).map(|what| format!("incident {id}: {what} changed over a restart")));
     }
     found
 }
@@ -55,7 +56,10 @@ fn differences(was: &IncidentDetail, is: &IncidentDetail) -> impl Iterator<Item 
         ("its acknowledgement", was.ack.is_some() && was.ack != is.ack),
         ("its history", !is.timeline.starts_with(&was.timeline)),
     ];
-    differ.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what)
+    differ
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(what, _)| what)
 }
 
 fn boxes(history: &History, restart: &Restart) -> Vec<String> {
@@ -98,7 +102,13 @@ fn memory(history: &History, restart: &Restart, was: &BoxRow, is: &BoxRow) -> Op
 }
 
 /// Who was gone all the time is called so; who was well all the time is not called gone.
-fn state(history: &History, restart: &Restart, truth: &BoxTruth, was: &BoxRow, is: &BoxRow) -> Option<String> {
+fn state(
+    history: &History,
+    restart: &Restart,
+    truth: &BoxTruth,
+    was: &BoxRow,
+    is: &BoxRow,
+) -> Option<String> {
     let whole = Span {
         from_ms: restart.before.at_ms - UNWRITTEN_MS,
         to_ms: restart.after.at_ms,
@@ -106,11 +116,20 @@ fn state(history: &History, restart: &Restart, truth: &BoxTruth, was: &BoxRow, i
     let gone = |state: Liveness| matches!(state, Liveness::Dark | Liveness::Silent);
     let all_the_time = truth.gone.iter().any(|absence| absence.span.holds(whole));
     let never = !truth.gone.iter().any(|absence| absence.span.meets(whole));
-    let since_long = was
-        .state_since
-        .is_some_and(|since| history.ms_of(since) + UNWRITTEN_MS <= restart.before.at_ms);
-    if gone(was.state) && since_long && all_the_time && !gone(is.state) {
-        return Some(format!("{}: {} before a restart, {} after it", was.name, was.state, is.state));
+    // Decided, and not written yet (the disk takes nothing): nobody was told of it.
+    let written = was.state_since.is_some_and(|since| {
+        let decided = Span {
+            from_ms: history.ms_of(since) - UNWRITTEN_MS,
+            to_ms: restart.after.at_ms,
+        };
+        decided.from_ms + UNWRITTEN_MS * 2 <= restart.before.at_ms
+            && !history.server.disk_ill.iter().any(|ill| ill.meets(decided))
+    });
+    if gone(was.state) && written && all_the_time && !gone(is.state) {
+        return Some(format!(
+            "{}: {} before a restart, {} after it",
+            was.name, was.state, is.state
+        ));
     }
     (was.state == Liveness::Live && never && gone(is.state))
         .then(|| format!("{}: well, and called {} after a restart", was.name, is.state))
@@ -122,9 +141,15 @@ fn done(history: &History, books: &Books) -> Vec<String> {
     for done in &history.done {
         match done {
             Done::Acknowledged { at_ms, id, note } if *at_ms < books.at_ms => {
-                let ack = books.incidents.iter().find(|one| one.incident.id == *id).map(|one| &one.ack);
+                let ack = books
+                    .incidents
+                    .iter()
+                    .find(|one| one.incident.id == *id)
+                    .map(|one| &one.ack);
                 if ack.is_none_or(|ack| ack.is_none()) {
-                    found.push(format!("incident {id}: the acknowledgement {note:?} is forgotten"));
+                    found.push(format!(
+                        "incident {id}: the acknowledgement {note:?} is forgotten"
+                    ));
                 }
             }
             Done::Added { at_ms, name } if *at_ms < books.at_ms => {
