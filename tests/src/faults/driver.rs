@@ -38,7 +38,7 @@ const SLOW: Duration = Duration::from_millis(700);
 
 /// A receiver with its cable.
 struct Hook {
-    hook: Webhook,
+    webhook: Webhook,
     place: Place,
     ill: Vec<(usize, Ill)>,
     truth: ReceiverTruth,
@@ -69,7 +69,7 @@ pub(super) fn play(schedule: &Schedule, dir: &Path, library: &Path) -> Result<(H
     }
     let unsettled = driver.settle()?;
     let log = driver.server.log();
-    let history = driver.history(unsettled, starved.worst())?;
+    let history = driver.history(unsettled, starved.worst());
     Ok((history, log))
 }
 
@@ -179,8 +179,8 @@ impl Driver {
             What::BoxGoes { ix, how } => self.boxes.goes(ix, how)?,
             What::BoxDies { ix } => self.boxes.goes(ix, super::schedule::Going::Silent)?,
             What::Check { ix, check } => self.boxes.fails(ix, check)?,
-            What::Acknowledge => self.acknowledge(number)?,
-            What::AddBox => self.add_box(number)?,
+            What::Acknowledge => self.acknowledge(number),
+            What::AddBox => self.add_box(number),
         }
         Ok(())
     }
@@ -240,19 +240,19 @@ impl Driver {
         }
     }
 
-    fn acknowledge(&mut self, number: usize) -> Result<()> {
+    fn acknowledge(&mut self, number: usize) {
         if !self.server.serves() {
-            return Ok(());
+            return;
         }
         let Ok(books) = self.server.books() else {
-            return Ok(());
+            return;
         };
         let open = books
             .incidents
             .iter()
             .find(|one| one.incident.resolved_at.is_none());
         let Some(id) = open.map(|one| one.incident.id) else {
-            return Ok(());
+            return;
         };
         let note = format!("seen {number}");
         let body = serde_json::json!({ "note": note }).to_string();
@@ -261,12 +261,11 @@ impl Driver {
             let at_ms = self.clock.ms();
             self.done.push(Done::Acknowledged { at_ms, id, note });
         }
-        Ok(())
     }
 
-    fn add_box(&mut self, number: usize) -> Result<()> {
+    fn add_box(&mut self, number: usize) {
         if !self.server.serves() {
-            return Ok(());
+            return;
         }
         let name = format!("extra-{number}");
         let body = serde_json::json!({ "name": name, "labels": { "site": "extra" } }).to_string();
@@ -274,7 +273,6 @@ impl Driver {
             let at_ms = self.clock.ms();
             self.done.push(Done::Added { at_ms, name });
         }
-        Ok(())
     }
 
     /// Waits until all is as it must be now that every fault is over; what is not.
@@ -319,9 +317,9 @@ impl Driver {
         }
     }
 
-    fn history(self, unsettled: Vec<String>, starved_ms: i64) -> Result<History> {
+    fn history(self, unsettled: Vec<String>, starved_ms: i64) -> History {
         let last = self.server.books().unwrap_or_default();
-        Ok(History {
+        History {
             rules: RULES,
             boxes: self.boxes.truth(),
             receivers: self.hooks.iter().map(|hook| hook.told(&self.clock)).collect(),
@@ -333,20 +331,20 @@ impl Driver {
             starved_ms,
             zero: self.clock.wall(),
             ended_ms: self.clock.ms(),
-        })
+        }
     }
 }
 
 impl Hook {
     fn start(ix: usize, place: Place) -> Result<Self> {
         let address = format!("{}:9900", place.address());
-        let hook = place.inside(|| Webhook::start(&address))?;
+        let webhook = place.inside(|| Webhook::start(&address))?;
         let truth = ReceiverTruth {
             name: format!("hook-{ix}"),
             ..ReceiverTruth::default()
         };
         Ok(Self {
-            hook,
+            webhook,
             place,
             ill: Vec::new(),
             truth,
@@ -367,17 +365,17 @@ impl Hook {
                 Ill::Drops => Mode::Drop,
             },
         };
-        self.place.inside(|| self.hook.set(mode))?;
+        self.place.inside(|| self.webhook.set(mode))?;
         // A receiver that hung is restarted, and with it go the requests that hang.
         if mode == Mode::Up {
-            self.hook.hang_up();
+            self.webhook.hang_up();
         }
         Ok(())
     }
 
     fn told(&self, clock: &Clock) -> ReceiverTruth {
         let mut truth = self.truth.clone();
-        for arrival in self.hook.arrivals() {
+        for arrival in self.webhook.arrivals() {
             match told(&arrival, clock) {
                 Ok(told) => truth.told.push(told),
                 Err(err) => truth.garbled.push(format!("{err}: {}", arrival.body)),
@@ -409,7 +407,7 @@ fn config(hooks: &[Hook]) -> String {
         ms(RULES.warm_up_ms)
     );
     let receiver = |hook: &Hook| {
-        let (name, url) = (&hook.truth.name, hook.hook.url());
+        let (name, url) = (&hook.truth.name, hook.webhook.url());
         format!("[[receiver]]\nname = {name:?}\nwebhook = {{ url = {url:?} }}\n")
     };
     liveness + &hooks.iter().map(receiver).collect::<String>()

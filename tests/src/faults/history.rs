@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The server's settings that decide when something may and when it must happen, milliseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "their unit")]
 pub(super) struct Rules {
     /// Between two beats of a box.
     pub(super) every_ms: i64,

@@ -64,8 +64,13 @@ impl Lab {
     /// Makes the world; `dir` is an empty directory, which a tmpfs then covers in this mount namespace.
     pub fn new(dir: &Path, id: &str) -> Result<Self> {
         exec::ok("ip", &["link", "set", "lo", "up"])?;
-        for switch in [BRIDGE, VOID] {
-            exec::ok("ip", &["link", "add", switch, "type", "bridge"])?;
+        // A switch without an address of its own takes one of its cables', and another one when that is pulled out: then
+        // nobody reaches the host for seconds.
+        for (switch, address) in [(BRIDGE, "02:00:00:00:00:01"), (VOID, "02:00:00:00:00:02")] {
+            exec::ok(
+                "ip",
+                &["link", "add", switch, "address", address, "type", "bridge"],
+            )?;
         }
         exec::ok("ip", &["addr", "add", &format!("{HOST}/24"), "dev", BRIDGE])?;
         exec::ok("ip", &["link", "set", BRIDGE, "up"])?;

@@ -9,6 +9,8 @@ use crate::faults::history::{Books, BoxTruth, Done, History, Restart, Span};
 const MEMORY_MS: i64 = 6000;
 /// The same after an end as asked.
 const LAST_WORDS_MS: i64 = 500;
+/// A server whose disk takes something again writes what waited within this.
+const WRITTEN_MS: i64 = 6000;
 /// What happened just before the end may be decided and not written: nobody was told of it.
 const UNWRITTEN_MS: i64 = 500;
 
@@ -131,7 +133,15 @@ fn state(
             was.name, was.state, is.state
         ));
     }
-    (was.state == Liveness::Live && never && gone(is.state))
+    // That it came back was decided, and not written yet.
+    let unwritten = history.server.disk_ill.iter().any(|ill| {
+        Span {
+            to_ms: ill.to_ms.saturating_add(WRITTEN_MS),
+            ..*ill
+        }
+        .meets(whole)
+    });
+    (was.state == Liveness::Live && never && !unwritten && gone(is.state))
         .then(|| format!("{}: well, and called {} after a restart", was.name, is.state))
 }
 
@@ -146,7 +156,7 @@ fn done(history: &History, books: &Books) -> Vec<String> {
                     .iter()
                     .find(|one| one.incident.id == *id)
                     .map(|one| &one.ack);
-                if ack.is_none_or(|ack| ack.is_none()) {
+                if ack.is_none_or(Option::is_none) {
                     found.push(format!(
                         "incident {id}: the acknowledgement {note:?} is forgotten"
                     ));
