@@ -72,8 +72,7 @@ pub struct UnitState {
     /// An operator stopped it: a stop job was seen and no start job since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped_by_operator: bool,
-    /// The kernel's OOM killer ended its last run: what says so, in a line. Until it is started by hand or has been up
-    /// for a while.
+    /// The kernel's OOM killer ended its last run: what says so, in a line. Told until another run has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<String>,
 }

@@ -17,7 +17,7 @@ use protocol::problem::Problem;
 use protocol::secret::Secret;
 use url::Url;
 
-use crate::beat::lane::{Answer, Connection, LaneError, Order};
+use crate::beat::lane::{Answer, Connection, LaneError, Order, Progress};
 use crate::beat::target::{Target, TargetError, tls_config};
 use crate::config::is_private;
 
@@ -175,13 +175,14 @@ pub async fn run(enrolment: Enrolment) -> Result<Enrolled, EnrollError> {
 async fn ask(target: &Arc<Target>, body: Vec<u8>) -> Result<Answer, LaneError> {
     let mut turn = 0;
     let mut connection = loop {
-        match Connection::open(target, turn).await {
+        match Connection::open(target, turn, &Progress::default()).await {
             Ok(connection) => break connection,
             Err(error) if turn + 1 == TRIES => return Err(error),
             Err(_) => turn += 1,
         }
     };
     let order = Order {
+        late_too: true,
         authorization: None,
         body: body.into(),
     };

@@ -21,6 +21,7 @@ pub mod act;
 pub mod report;
 pub mod print;
 pub mod run;
+pub mod account;
 pub mod beat;
 pub mod enroll;
 pub mod cli;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use jiff::Timestamp;
+use protocol::account::Account;
 use protocol::heartbeat::{Goodbye, Heartbeat, Paused, UnitState};
 use protocol::limits;
 use protocol::report::{Invalid, Report};
@@ -17,6 +18,7 @@ pub struct Body {
     beat: Heartbeat,
     report: Option<Box<Report>>,
     paused: Option<Paused>,
+    account: Option<Box<Account>>,
     size: usize,
 }
 
@@ -52,6 +54,7 @@ impl Body {
             },
             report: None,
             paused: None,
+            account: None,
             size: 0,
         }
     }
@@ -94,6 +97,11 @@ impl Body {
         Ok(())
     }
 
+    /// The account of a silence, for the next beat alone.
+    pub fn set_account(&mut self, account: Option<Box<Account>>) {
+        self.account = account;
+    }
+
     /// The newest report's age, when it is too old.
     pub fn set_stale(&mut self, age: Option<Duration>) {
         self.beat.report_stale_secs = age.map(|age| age.as_secs());
@@ -127,6 +135,7 @@ impl Body {
             beat.paused = None;
         }
         beat.goodbye = goodbye.cloned();
+        beat.account = self.account.take();
         // Moved in and out again: a report is not copied for each beat that carries it.
         beat.report = if report { self.report.take() } else { None };
         let mut json = Vec::with_capacity(self.size);
@@ -135,7 +144,7 @@ impl Body {
         let carries = beat.report.as_ref().map(|report| report.id);
         if let Some(report) = beat.report.take() {
             self.report = Some(report);
-        } else {
+        } else if beat.account.is_none() {
             self.size = json.len() + 32;
         }
         Written {

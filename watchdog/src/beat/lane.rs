@@ -5,8 +5,9 @@
 //! time and memory, and decides for itself what is decided here.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
@@ -39,6 +40,8 @@ pub struct Order {
     pub authorization: Option<HeaderValue>,
     /// JSON.
     pub body: Bytes,
+    /// It is of use however late it arrives: a goodbye, an enrolment.
+    pub late_too: bool,
 }
 
 /// What came back.
@@ -89,6 +92,27 @@ pub enum Step {
     Answer,
     /// Between two beats.
     Idle,
+}
+
+/// How far a connection has come: for whoever gives it up.
+#[derive(Debug)]
+pub struct Progress(Mutex<(Step, Option<SocketAddr>)>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Mutex::new((Step::Resolve, None)))
+    }
+}
+
+impl Progress {
+    /// The step under way, and the address in use.
+    pub fn get(&self) -> (Step, Option<SocketAddr>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, step: Step, address: SocketAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (step, Some(address));
+    }
 }
 
 impl Step {
@@ -181,11 +205,25 @@ pub struct Connection {
     requests: http1::SendRequest<Full<Bytes>>,
     driver: Pin<Box<Driver>>,
     ended: bool,
+    /// The same socket, to say how it is closed; none: no descriptor was left.
+    socket: Option<OwnedFd>,
+    /// A beat is under way that is worth nothing once this connection was given up.
+    perishable: bool,
+}
+
+/// The kernel would go on sending an unanswered beat for minutes after its connection was given up. Arriving when the
+/// way is open again, it would tell a server that the box is back before the beat does that says why it was away.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.perishable) {
+            let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        }
+    }
 }
 
 impl Connection {
     /// Connects to the address whose turn it is.
-    pub async fn open(target: &Arc<Target>, turn: u32) -> Result<Self, LaneError> {
+    pub async fn open(target: &Arc<Target>, turn: u32, progress: &Progress) -> Result<Self, LaneError> {
         let fail = |step, address| {
             move |fault| LaneError {
                 label: Arc::clone(&target.label),
@@ -196,15 +234,18 @@ impl Connection {
         };
         let address = target.address(turn).await.map_err(fail(Step::Resolve, None))?;
         let at = Some(address);
+        progress.set(Step::Connect, address);
         let connecting = within(CONNECT_TIMEOUT, TcpStream::connect(address));
         let tcp = connecting.await.map_err(fail(Step::Connect, at))?;
         // A beat is one small write; waiting to fill a packet would only delay it.
         tcp.set_nodelay(true)
             .map_err(Fault::Io)
             .map_err(fail(Step::Connect, at))?;
+        let socket = tcp.as_fd().try_clone_to_owned().ok();
         let stream: Box<dyn Stream> = match &target.tls {
             None => Box::new(tcp),
             Some((connector, name)) => {
+                progress.set(Step::Tls, address);
                 let shaking = within(TLS_TIMEOUT, connector.connect(name.clone(), tcp));
                 Box::new(shaking.await.map_err(fail(Step::Tls, at))?)
             }
@@ -213,6 +254,7 @@ impl Connection {
             .max_buf_size(HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await;
+        progress.set(Step::Answer, address);
         let (requests, driver) = handshake.map_err(Fault::Http).map_err(fail(Step::Connect, at))?;
         Ok(Self {
             target: Arc::clone(target),
@@ -220,14 +262,18 @@ impl Connection {
             requests,
             driver: Box::pin(driver),
             ended: false,
+            socket,
+            perishable: false,
         })
     }
 
     /// Sends one beat and reads its answer, within [`ANSWER_TIMEOUT`].
     pub async fn exchange(&mut self, order: Order) -> Result<Answer, LaneError> {
+        self.perishable = !order.late_too;
         let outcome = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(order)).await;
         match outcome.unwrap_or(Err(Fault::TimedOut(ANSWER_TIMEOUT))) {
             Ok(answer) => {
+                self.perishable = false;
                 self.target.answered_at(self.address);
                 Ok(answer)
             }
@@ -278,11 +324,11 @@ impl Connection {
 /// Connects, then sends what it is given until the connection ends or nobody gives orders any more.
 pub async fn run(
     target: Arc<Target>,
-    turn: u32,
+    (turn, progress): (u32, Arc<Progress>),
     mut orders: mpsc::Receiver<Order>,
     tell: impl AsyncFn(Happened),
 ) {
-    let mut connection = match Connection::open(&target, turn).await {
+    let mut connection = match Connection::open(&target, turn, &progress).await {
         Ok(connection) => connection,
         Err(error) => return tell(Happened::Lost(error)).await,
     };

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::BeatError;
 use super::answer::{self, Meaning};
 use super::body::Body;
-use super::lane::{Connection, Order};
+use super::lane::{Connection, Order, Progress};
 use super::sender::chain;
 use super::target::{HEARTBEAT, Target, tls_config};
 use crate::clock;
@@ -91,7 +91,7 @@ async fn deliver(target: &Arc<Target>, mut beat: Beat) -> Result<(), String> {
     let mut trouble = String::new();
     let mut report = true;
     for turn in 0..TRIES {
-        let mut connection = match Connection::open(target, turn).await {
+        let mut connection = match Connection::open(target, turn, &Progress::default()).await {
             Ok(connection) => connection,
             Err(error) => {
                 trouble = chain(&error);
@@ -99,6 +99,7 @@ async fn deliver(target: &Arc<Target>, mut beat: Beat) -> Result<(), String> {
             }
         };
         let order = Order {
+            late_too: false,
             authorization: Some(beat.authorization.clone()),
             body: beat.body.write(beat.wall, beat.every, report, None).json,
         };

@@ -15,6 +15,7 @@ pub(super) enum Does {
     Takes,
     TakesLate(Duration),
     RefusesReports,
+    RefusesAccounts,
     Says(&'static str),
     Hangs,
     HalfAnswers,
@@ -105,7 +106,10 @@ impl Server {
                 Does::RefusesReports if Heartbeat::decode(&body).unwrap().report.is_some() => {
                     answer("400 Bad Request", "{}")
                 }
-                Does::Takes | Does::RefusesReports => taken,
+                Does::RefusesAccounts if Heartbeat::decode(&body).unwrap().account.is_some() => {
+                    answer("400 Bad Request", "{}")
+                }
+                Does::Takes | Does::RefusesReports | Does::RefusesAccounts => taken,
                 Does::TakesLate(late) => {
                     self.take(&body);
                     let mut more = [0; 1];

@@ -4,6 +4,7 @@
 //! here and nowhere else, so that a loop that hangs is found.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,11 @@ use super::sender::{Ask, Sender, Supply, chain};
 use super::target::{HEARTBEAT, Target, tls_config};
 use super::units::Units;
 use super::voice::Voice;
-use crate::clock;
+use crate::account::around;
+use crate::account::judge::Story;
+use crate::account::keeper::Keeper;
+use crate::account::past::Told;
+use crate::clock::{self, Moment};
 use crate::config::read_token;
 use crate::settings::{HeartbeatMode, Scope, ServerSettings, Settings};
 use crate::systemd::follow::{self, News};
@@ -41,6 +46,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const TOKEN_RETRY: Duration = Duration::from_secs(5);
 /// The status line is brought up to date this often.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// For so long the box may say that it is still finding out why it was not heard.
+const ASKING_MAX: Duration = Duration::from_secs(8);
 /// News of units that wait; the manager's own queue waits behind it.
 const NEWS: usize = 32;
 
@@ -74,6 +81,15 @@ pub(super) async fn run(settings: Settings, shutdown: impl Future<Output = ()>) 
 #[expect(clippy::disallowed_methods, reason = "this is the shell that reads the clock")]
 fn clocks() -> (Instant, Timestamp) {
     (tokio::time::Instant::now().into_std(), Timestamp::now())
+}
+
+/// The same moment on the clocks that silences are counted by. (In tests these follow the virtual one.)
+fn moment(now: Instant) -> Moment {
+    let moment = clock::now();
+    #[cfg(test)]
+    let moment = tests::as_virtual(moment, now);
+    let _ = now;
+    moment
 }
 
 struct Token {
@@ -114,6 +130,14 @@ struct Resident {
     file_voice: Voice,
     bus_voice: Voice,
     logind_voice: Voice,
+    record_voice: Voice,
+    story: Story,
+    keeper: Keeper,
+    session: Uuid,
+    sampled_at: Option<Instant>,
+    asking_until: Instant,
+    oom_kills: Option<u64>,
+    tell: mpsc::Sender<Told>,
     tasks: JoinSet<()>,
 }
 
@@ -124,6 +148,7 @@ struct Inbox {
     departures: mpsc::Receiver<Departure>,
     tell_departure: mpsc::Sender<Departure>,
     brought: mpsc::Receiver<Brought>,
+    told: mpsc::Receiver<Told>,
 }
 
 impl Resident {
@@ -156,6 +181,9 @@ impl Resident {
         let (bring, brought) = mpsc::channel(3);
         let (tell_news, news) = mpsc::channel(NEWS);
         let (tell_departure, departures) = mpsc::channel(2);
+        let (tell, told) = mpsc::channel(8);
+        let began = moment(now);
+        let watchdog = notifier.watchdog_every().map(|every| every * 2);
         let resident = Self {
             senders,
             body: Body::new(boot_id, session, settings.run.every),
@@ -175,6 +203,19 @@ impl Resident {
             file_voice,
             bus_voice: Voice::new("service manager"),
             logind_voice: Voice::new("logind"),
+            record_voice: Voice::new("record of the beat"),
+            story: Story::new(boot_id, began.into(), watchdog),
+            keeper: Keeper::new(
+                &settings.state_dir,
+                settings.spare_dir.as_deref(),
+                boot_id,
+                tell.clone(),
+            ),
+            session,
+            sampled_at: None,
+            asking_until: now + ASKING_MAX,
+            oom_kills: around::oom_kills(Path::new("/")),
+            tell,
             tasks: JoinSet::new(),
             settings,
             server,
@@ -186,6 +227,7 @@ impl Resident {
             departures,
             tell_departure,
             brought,
+            told,
         };
         Ok((resident, inbox))
     }
@@ -208,6 +250,7 @@ impl Resident {
     /// The loop.
     async fn turn(&mut self, inbox: &mut Inbox, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
+        self.read_record();
         loop {
             let wake = self.drive();
             if self.terminating && self.leaving.as_ref().is_none_or(|leaving| leaving.quiet) {
@@ -218,6 +261,7 @@ impl Resident {
                 Some(news) = inbox.news.recv() => self.news(news),
                 Some(departure) = inbox.departures.recv() => self.departure(departure),
                 Some(brought) = inbox.brought.recv() => self.brought(brought),
+                Some(told) = inbox.told.recv() => self.told(told),
                 () = &mut shutdown, if !self.terminating => self.terminate().await,
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -227,6 +271,11 @@ impl Resident {
     /// Does everything that is due; when to look again.
     fn drive(&mut self) -> Instant {
         let (now, wall) = clocks();
+        let moment = moment(now);
+        if self.story.stalls.begins(moment) {
+            // The service manager may be about to end a process that seemed to hang; all of the machine did.
+            self.notifier.alive();
+        }
         if now >= self.look_at {
             self.look_at = now + LOOK_EVERY;
             self.files.look();
@@ -241,13 +290,20 @@ impl Resident {
             token: self.token.as_ref().map(|token| (&token.header, token.number)),
             goodbye: self.leaving.as_ref().map(|leaving| &leaving.goodbye),
             wall,
+            at: moment.into(),
+            story: &self.story,
         };
         for sender in &mut self.senders {
             sender.drive(now, &mut supply);
         }
         self.leave(now);
         self.tell_manager(now);
-        self.wake(now)
+        self.note_down(now, moment);
+        let wake = self.wake(now);
+        self.story
+            .stalls
+            .ends(moment, wake.saturating_duration_since(now));
+        wake
     }
 
     fn wake(&self, now: Instant) -> Instant {
@@ -347,10 +403,11 @@ impl Resident {
 
     fn lane_event(&mut self, event: LaneEvent) {
         let (now, _) = clocks();
+        let at = moment(now).into();
         let Some(sender) = self.senders.get_mut(event.server) else {
             return;
         };
-        match sender.happened(now, event) {
+        match sender.happened((now, at), event) {
             Ask::Nothing => {}
             Ask::ReadToken(number) => {
                 if self.token.as_ref().is_some_and(|token| token.number == number) {
@@ -376,12 +433,12 @@ impl Resident {
             News::Unit { .. } => self.bus_voice.settled(),
             News::JobNew { .. } | News::JobKind { .. } | News::JobEnded { .. } => {}
         }
-        let change = self.units.take(news, wall);
+        let mut change = self.units.take(news, wall);
+        if let Some(unit) = self.units.take_killed() {
+            change.told |= self.killed(&unit, wall);
+        }
         if change.told {
-            self.body.set_units(self.units.states());
-            for sender in &mut self.senders {
-                sender.plan().urge();
-            }
+            self.units_changed();
         }
         if change.stops {
             self.files.write_stops(self.units.stops());
@@ -494,5 +551,6 @@ impl Resident {
     }
 }
 
+mod explain;
 #[cfg(test)]
 mod tests;

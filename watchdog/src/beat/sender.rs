@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use jiff::Timestamp;
+use protocol::account::Step;
 use protocol::heartbeat::Goodbye;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -14,10 +15,13 @@ use uuid::Uuid;
 
 use super::answer::{self, Meaning};
 use super::body::Body;
-use super::lane::{self, Answer, Happened, LaneError, LaneEvent, Order};
+use super::lane::{self, Answer, Fault, Happened, LaneError, LaneEvent, Order, Progress};
 use super::plan::{Action, LANES, Plan};
 use super::target::Target;
 use super::voice::Voice;
+use crate::account::judge::Story;
+use crate::account::record::Heard;
+use crate::account::silence::{Silence, Stamp, TIMED_OUT};
 
 /// Between two sessions begun because a server knew a newer beat: more often would look like two machines.
 const RENEW_GAP: Duration = Duration::from_secs(10);
@@ -32,6 +36,10 @@ pub struct Supply<'a> {
     pub goodbye: Option<&'a Goodbye>,
     /// The box's clock.
     pub wall: Timestamp,
+    /// The same moment, on the clock that silences are counted by.
+    pub at: Stamp,
+    /// What an account is made of.
+    pub story: &'a Story,
 }
 
 /// What the shell has to do after an answer.
@@ -61,15 +69,37 @@ pub struct Sender {
     renewed: Option<Instant>,
     attempted: bool,
     voice: Voice,
+    silence: Silence,
 }
 
 struct Running {
     id: u64,
+    progress: Arc<Progress>,
+    /// A beat is under way on it.
+    awaits: bool,
     orders: mpsc::Sender<Order>,
     task: JoinHandle<()>,
     sent: (u64, u64),
     token: u64,
     carries: Option<Uuid>,
+    told: Told,
+}
+
+/// What the beat under way says of a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// There is a silence, or none; it says nothing of it.
+    Nothing,
+    Pending,
+    Whole,
+    /// There is nothing to explain: the box has never been heard, and has not been there for long.
+    Moot,
+}
+
+impl Running {
+    fn idle(&self) -> bool {
+        !self.awaits && self.progress.get().0 == lane::Step::Answer
+    }
 }
 
 impl Drop for Running {
@@ -102,6 +132,46 @@ impl Sender {
             last_taken: None,
             renewed: None,
             attempted: false,
+            silence: Silence::new(),
+        }
+    }
+
+    /// The silence of this server.
+    pub fn silence(&mut self) -> &mut Silence {
+        &mut self.silence
+    }
+
+    /// For how long it has taken no beat, if that is a silence.
+    pub fn silent_for(&self, now: Stamp, began: Stamp) -> Option<Duration> {
+        let silent = self.silence.is_silent(now, self.plan.interval());
+        silent.then(|| now.since(self.silence.taken().unwrap_or(began)))
+    }
+
+    /// Whether it has nothing to explain.
+    pub fn is_calm(&self, now: Stamp) -> bool {
+        self.silence.gap(now, self.plan.interval()).is_none()
+    }
+
+    /// For the record: what this server has heard, as far as `story` knows.
+    pub fn heard(&self, now: Stamp, story: &Story) -> Heard {
+        let url = self.target.label.to_string();
+        let silent = self.silence.is_silent(now, self.plan.interval());
+        let taken = self.silence.reached().or(self.silence.taken());
+        if taken.is_none()
+            && let Some(known) = story.heard_before(&url)
+        {
+            let tried = match self.silence.tried() {
+                [] => known.tried,
+                tried => tried.to_vec(),
+            };
+            return Heard { tried, ..known };
+        }
+        Heard {
+            url,
+            boot_id: taken.map(|_| story.boot_id),
+            taken,
+            silent,
+            tried: self.silence.tried().to_vec(),
         }
     }
 
@@ -134,14 +204,14 @@ impl Sender {
         while let Some(action) = self.plan.step(now) {
             match action {
                 Action::Open { lane, turn } => self.open(lane, turn),
-                Action::Close { lane } => self.lanes[lane] = None,
+                Action::Close { lane } => self.give_up(lane, supply.at),
                 Action::Send { lane } => self.send(now, lane, supply, authorization.clone(), token),
             }
         }
     }
 
     /// Takes in what a lane tells; `None` for news of a connection that was given up.
-    pub fn happened(&mut self, now: Instant, event: LaneEvent) -> Ask {
+    pub fn happened(&mut self, (now, at): (Instant, Stamp), event: LaneEvent) -> Ask {
         let LaneEvent { lane, id, what, .. } = event;
         if self.lanes[lane].as_ref().is_none_or(|running| running.id != id) {
             return Ask::Nothing;
@@ -152,10 +222,10 @@ impl Sender {
                 Ask::Nothing
             }
             Happened::Lost(error) => {
-                self.lost(now, lane, &error);
+                self.lost((now, at), lane, &error);
                 Ask::Nothing
             }
-            Happened::Answered(answer) => self.answered(now, lane, &answer),
+            Happened::Answered(answer) => self.answered((now, at), lane, &answer),
         }
     }
 
@@ -172,6 +242,17 @@ impl Sender {
             }
             (None, Some(text)) => format!("no beat taken by {label} yet: {text}"),
             (None, None) => format!("connects to {label}"),
+        }
+    }
+
+    fn give_up(&mut self, lane: usize, at: Stamp) {
+        let Some(running) = self.lanes[lane].take() else {
+            return;
+        };
+        let (step, address) = running.progress.get();
+        // One that has nothing to do is no try that failed.
+        if let Some(step) = step_of(step).filter(|_| !running.idle()) {
+            self.silence.failed(at, step, address, TIMED_OUT);
         }
     }
 
@@ -193,14 +274,23 @@ impl Sender {
                 })
                 .await;
         };
-        let task = tokio::spawn(lane::run(target, turn, take_orders, tell));
+        let progress = Arc::new(Progress::default());
+        let task = tokio::spawn(lane::run(
+            target,
+            (turn, Arc::clone(&progress)),
+            take_orders,
+            tell,
+        ));
         self.lanes[lane] = Some(Running {
             id,
+            progress,
+            awaits: false,
             orders,
             task,
             sent: (0, 0),
             token: 0,
             carries: None,
+            told: Told::Nothing,
         });
     }
 
@@ -212,8 +302,23 @@ impl Sender {
         authorization: HeaderValue,
         token: u64,
     ) {
-        let report = supply.goodbye.is_none() && self.wants_report(supply.body.report_id());
         let every = self.plan.interval();
+        let gap = self
+            .silence
+            .gap(supply.at, every)
+            .filter(|_| supply.goodbye.is_none());
+        let silence = gap.is_some();
+        let account = gap.and_then(|gap| supply.story.account(&self.target.label, gap, supply.at));
+        let told = match &account {
+            None if silence => Told::Moot,
+            None => Told::Nothing,
+            Some(account) if account.pending => Told::Pending,
+            Some(_) => Told::Whole,
+        };
+        // A beat has room for one of both.
+        let report =
+            supply.goodbye.is_none() && told != Told::Whole && self.wants_report(supply.body.report_id());
+        supply.body.set_account(account.map(Box::new));
         let written = supply.body.write(supply.wall, every, report, supply.goodbye);
         let Some(running) = &mut self.lanes[lane] else {
             return;
@@ -222,7 +327,10 @@ impl Sender {
         running.sent = self.newest;
         running.token = token;
         running.carries = written.carries;
+        running.told = told;
+        running.awaits = true;
         let order = Order {
+            late_too: supply.goodbye.is_some(),
             authorization: Some(authorization),
             body: written.json,
         };
@@ -242,25 +350,33 @@ impl Sender {
         newest.is_some() && newest != self.acked && newest != self.unwanted && !under_way
     }
 
-    fn lost(&mut self, now: Instant, lane: usize, error: &LaneError) {
+    fn lost(&mut self, (now, at): (Instant, Stamp), lane: usize, error: &LaneError) {
         self.lanes[lane] = None;
         self.plan.lost(now, lane);
         // A kept-alive connection ends now and then: no trouble until a new one cannot be had.
         if error.step != lane::Step::Idle {
             self.voice.trouble_is(&chain(error));
         }
+        if let Some(step) = step_of(error.step) {
+            self.silence
+                .failed(at, step, error.address, &detail_of(&error.fault));
+        }
     }
 
-    fn answered(&mut self, now: Instant, lane: usize, answer: &Answer) -> Ask {
+    fn answered(&mut self, (now, at): (Instant, Stamp), lane: usize, answer: &Answer) -> Ask {
         let (meaning, text) = answer::read(answer);
         self.plan.answered(now, lane, meaning.said());
         let Some(running) = &mut self.lanes[lane] else {
             return Ask::Nothing;
         };
         let (sent, token, carried) = (running.sent, running.token, running.carries.take());
+        let told = std::mem::replace(&mut running.told, Told::Nothing);
+        running.awaits = false;
         match meaning {
             Meaning::Taken(taken) => {
                 self.last_taken = Some(now);
+                let told = matches!(told, Told::Whole | Told::Moot);
+                self.silence.answered(at, self.plan.interval(), told);
                 self.acked = carried.or(self.acked);
                 if taken.want_report {
                     self.acked = None;
@@ -273,12 +389,17 @@ impl Sender {
             _ => {}
         }
         self.voice.trouble_is(&format!("{} {text}", self.target.label));
+        self.silence
+            .failed(at, Step::HttpStatus, None, &format!("{}: {text}", answer.status));
         match meaning {
             Meaning::BadToken => Ask::ReadToken(token),
             Meaning::OldSeq if self.renewed.is_none_or(|at| now >= at + RENEW_GAP) => Ask::Renew,
             Meaning::Invalid => {
                 // Without the report the beat may be accepted: a box must not go dark over a report.
                 self.unwanted = carried.or(self.unwanted);
+                if matches!(told, Told::Pending | Told::Whole) && carried.is_none() {
+                    self.silence.unwanted();
+                }
                 Ask::Nothing
             }
             Meaning::Taken(_)
@@ -287,6 +408,30 @@ impl Sender {
             | Meaning::Replaced
             | Meaning::Trouble => Ask::Nothing,
         }
+    }
+}
+
+fn step_of(step: lane::Step) -> Option<Step> {
+    match step {
+        lane::Step::Resolve => Some(Step::Dns),
+        lane::Step::Connect => Some(Step::Connect),
+        lane::Step::Tls => Some(Step::Tls),
+        lane::Step::Answer => Some(Step::Answer),
+        // A kept-alive connection ends now and then; what comes of the next one counts.
+        lane::Step::Idle => None,
+    }
+}
+
+fn detail_of(fault: &Fault) -> String {
+    match fault {
+        Fault::TimedOut(_) => TIMED_OUT.to_owned(),
+        Fault::Resolve(_)
+        | Fault::NoAddress
+        | Fault::Io(_)
+        | Fault::UnknownIssuer
+        | Fault::Http(_)
+        | Fault::TooLong
+        | Fault::Closed => fault.to_string(),
     }
 }
 

@@ -11,6 +11,7 @@
 
 use jiff::Timestamp;
 use protocol::heartbeat::UnitState;
+use protocol::limits;
 use protocol::names::{UnitName, Word};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -28,6 +29,9 @@ pub struct OperatorStop {
     pub boot_id: Uuid,
 }
 
+/// Results of a run that a signal ended. (systemd says `oom-kill` where the kernel tells it.)
+const ENDED_BY_SIGNAL: [&str; 3] = ["signal", "oom-kill", "core-dump"];
+
 /// What news changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
@@ -43,12 +47,15 @@ pub struct Units {
     rows: Vec<Row>,
     boot_id: Uuid,
     going_down: bool,
+    killed: Option<UnitName>,
 }
 
 #[derive(Debug)]
 struct Row {
     name: UnitName,
     seen: Option<Seen>,
+    /// The OOM killer ended its last run: what says so.
+    oom: Option<String>,
     stop: Option<Stop>,
     job: Option<Job>,
     newest_job: u32,
@@ -80,6 +87,7 @@ impl Units {
             }),
             name,
             seen: None,
+            oom: None,
             job: None,
             newest_job: 0,
         };
@@ -87,7 +95,45 @@ impl Units {
             rows: names.into_iter().map(row).collect(),
             boot_id,
             going_down: false,
+            killed: None,
         }
+    }
+
+    /// The unit whose run has just been ended by a signal, once.
+    pub fn take_killed(&mut self) -> Option<UnitName> {
+        self.killed.take()
+    }
+
+    /// What says that the OOM killer ended the unit's last run, if it did: systemd, or the kernel's count, which has
+    /// grown by `oom_kills` meanwhile.
+    pub fn oom_line(&self, unit: &UnitName, oom_kills: u64) -> Option<String> {
+        let row = self.rows.iter().find(|row| row.name == *unit)?;
+        match row.seen.as_ref()?.result.as_deref()? {
+            "oom-kill" => Some("systemd: Result=oom-kill".to_owned()),
+            result if oom_kills > 0 => {
+                let kills = if oom_kills == 1 {
+                    "one OOM kill".to_owned()
+                } else {
+                    format!("{oom_kills} OOM kills")
+                };
+                Some(format!(
+                    "systemd: Result={result}; the kernel counted {kills} as it ended"
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// The OOM killer ended its last run; whether that is news.
+    pub fn killed_for_memory(&mut self, unit: &UnitName, line: &str) -> bool {
+        let Some(row) = self.rows.iter_mut().find(|row| row.name == *unit) else {
+            return false;
+        };
+        let end = line.floor_char_boundary(limits::ACCOUNT_LINE_BYTES);
+        let line = line[..end].replace(|c: char| c.is_control(), " ");
+        let news = row.oom.as_ref() != Some(&line);
+        row.oom = Some(line);
+        news
     }
 
     /// The machine goes down (or, after all, does not): stop jobs are not an operator's.
@@ -99,7 +145,18 @@ impl Units {
     pub fn take(&mut self, news: News, now: Timestamp) -> Change {
         let going_down = self.going_down;
         match news {
-            News::Unit { unit, seen } => self.with(&unit, |row| row.see(seen)),
+            News::Unit { unit, seen } => {
+                let signalled = seen
+                    .result
+                    .as_deref()
+                    .is_some_and(|result| ENDED_BY_SIGNAL.contains(&result));
+                let mut went_down = false;
+                let change = self.with(&unit, |row| went_down = row.see(seen));
+                if went_down && signalled {
+                    self.killed = Some(unit);
+                }
+                change
+            }
             News::JobNew { unit, id } => self.with(&unit, |row| row.job_new(id)),
             News::JobKind { unit, id, kind } => {
                 self.with(&unit, |row| row.job_kind(id, kind, going_down, now))
@@ -154,7 +211,13 @@ impl Row {
         self.seen.as_ref().is_some_and(Seen::is_up)
     }
 
-    fn see(&mut self, seen: Seen) {
+    /// Takes it in; whether a run has just ended.
+    fn see(&mut self, seen: Seen) -> bool {
+        let ran = self.seen.as_ref().is_some_and(Seen::runs);
+        let ended = ran && !seen.runs();
+        if ended {
+            self.oom = None;
+        }
         match &mut self.stop {
             Some(stop) if !seen.is_up() => stop.went_down = true,
             // Up again after it was down: somebody started it.
@@ -166,6 +229,7 @@ impl Row {
             job.came_up |= came_up;
         }
         self.seen = Some(seen);
+        ended
     }
 
     fn job_new(&mut self, id: u32) {
@@ -220,7 +284,7 @@ impl Row {
             result: seen.result.as_deref().and_then(|result| Word::new(result).ok()),
             restarts: seen.restarts,
             stopped_by_operator: self.stop.is_some(),
-            oom: None,
+            oom: self.oom.clone(),
         })
     }
 }
@@ -418,6 +482,46 @@ mod tests {
             Units::new([name()], BOOT, &[line(Uuid::nil())])
                 .stops()
                 .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_run_that_the_oom_killer_ended_is_told_until_another_has_ended() {
+        let ended = |result: &str| News::Unit {
+            unit: name(),
+            seen: Seen {
+                active: "failed".to_owned(),
+                sub: "failed".to_owned(),
+                result: Some(result.to_owned()),
+                restarts: 0,
+            },
+        };
+        let mut units = Units::new([name()], BOOT, &[]);
+        units.take(seen("active", "running"), now());
+        units.take(ended("exit-code"), now());
+        assert_eq!(units.take_killed(), None);
+        units.take(seen("active", "running"), now());
+        units.take(ended("signal"), now());
+        assert_eq!((units.take_killed(), units.take_killed()), (Some(name()), None));
+        assert_eq!(units.oom_line(&name(), 0), None, "somebody's SIGKILL");
+        let line = units.oom_line(&name(), 1).unwrap();
+        assert!(
+            line.contains("Result=signal") && line.contains("one OOM kill"),
+            "{line}"
+        );
+        assert!(units.killed_for_memory(&name(), &line));
+        assert!(!units.killed_for_memory(&name(), &line), "is no news");
+        units.take(seen("active", "running"), now());
+        assert_eq!(
+            units.states()[0].oom.as_ref(),
+            Some(&line),
+            "it runs again: its last run ended so"
+        );
+        units.take(ended("oom-kill"), now());
+        assert_eq!(units.states()[0].oom, None, "another end");
+        assert_eq!(
+            units.oom_line(&name(), 0).as_deref(),
+            Some("systemd: Result=oom-kill")
         );
     }
 

@@ -49,6 +49,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// A run of it is under way (not: waiting for its next one).
+    pub fn runs(&self) -> bool {
+        self.is_up() && !self.sub.starts_with("auto-restart")
+    }
+
     /// Running, or on its way to it.
     pub fn is_up(&self) -> bool {
         ["active", "activating", "reloading", "refreshing", "maintenance"].contains(&self.active.as_str())

@@ -12,6 +12,25 @@ use crate::systemd::follow::{JobKind, Seen};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The clocks that silences are counted by, made to follow the virtual one: each test's begins at a day.
+pub(super) fn as_virtual(moment: Moment, now: Instant) -> Moment {
+    thread_local! {
+        static ORIGIN: std::cell::OnceCell<(Instant, Timestamp)> = const { std::cell::OnceCell::new() };
+    }
+    ORIGIN.with(|origin| {
+        let (began, wall) = *origin.get_or_init(|| (now, moment.wall));
+        let since = now.saturating_duration_since(began);
+        let boot = Duration::from_secs(86_400) + since;
+        Moment {
+            wall: wall + since,
+            boot,
+            monotonic: boot,
+        }
+    })
+}
+
+mod silences;
+
 struct Watchdog {
     dir: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,

@@ -1,0 +1,472 @@
+//! What kept the box from being heard: facts in, an account with its verdict out. Pure.
+//!
+//! The rules, in this order:
+//! 1. This process was heard by that server before: nothing ran for at least half of the silence → `machine_hung`;
+//!    otherwise the box was alive and its beats did not get through → `network_path`.
+//! 2. A new process of the same boot. Beats had failed before the old one ended, for longer than the watchdog was
+//!    down → `network_path`. The OOM killer ended it (systemd says so; or a SIGKILL while the kernel's count of OOM
+//!    kills grew) → `oom`. systemd's own watchdog ended it, but later than it would have had systemd itself been
+//!    running ([`MANAGER_SLACK`]) → `machine_hung`: the service manager is the second witness. Otherwise →
+//!    `watchdog_only`.
+//! 3. A new boot. A kept panic → `power_or_crash` (`oom` if it says that memory ran out). The old boot's journal ends
+//!    with a shutdown → `reboot`; with an OOM kill near its end → `oom`; with anything else → `power_or_crash`. Without
+//!    a journal the record decides: a shutdown would have ended the process with SIGTERM, and it would have noted its
+//!    goodbye.
+//!
+//! A server that has never taken a beat of this box is told of the time since the process began, by rule 1.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use protocol::account::{Account, Attempt, Step, Verdict};
+use protocol::heartbeat::GoodbyeWhy;
+use protocol::names::Word;
+use uuid::Uuid;
+
+use super::around::Around;
+use super::journal::JournalEnd;
+use super::past::How;
+use super::record::{Ended, Heard, Record};
+use super::silence::{Gap, Stamp, TIMED_OUT, Tried};
+use super::stalls::Stalls;
+use crate::checks::span_text;
+use crate::redact::redact;
+
+/// systemd's watchdog ends a process this much later than its limit, at most, on a machine that runs.
+const MANAGER_SLACK: Duration = Duration::from_secs(2);
+/// The same where only the next process's start is known: the old one's end and `RestartSec=1s` are in it.
+const START_SLACK: Duration = Duration::from_secs(5);
+
+/// What is known beside one server's silence.
+#[derive(Debug)]
+pub struct Story {
+    /// This boot.
+    pub boot_id: Uuid,
+    /// When this process began.
+    pub began: Stamp,
+    /// The unit's `WatchdogSec=`.
+    pub watchdog: Option<Duration>,
+    /// What was before this process.
+    pub before: Before,
+    /// When nothing ran.
+    pub stalls: Stalls,
+    /// How the box was meanwhile.
+    pub around: Around,
+}
+
+/// What was before this process.
+#[derive(Debug)]
+pub enum Before {
+    /// Being found out; the record, once it is read.
+    Asking(Option<Box<Record>>),
+    /// No process of ours has left a record.
+    Nothing,
+    /// This.
+    Known(Box<Record>, Box<How>),
+}
+
+/// A box that was never heard has something to explain after this.
+const FIRST_SILENCE: Duration = Duration::from_secs(5);
+
+/// Verdict, sentence and evidence.
+struct Found {
+    verdict: Verdict,
+    summary: String,
+    tried: Vec<Tried>,
+    evidence: Vec<String>,
+}
+
+impl Story {
+    /// As of the start of a process: what was before it is still to be found out.
+    pub fn new(boot_id: Uuid, began: Stamp, watchdog: Option<Duration>) -> Self {
+        Self {
+            boot_id,
+            began,
+            watchdog,
+            before: Before::Asking(None),
+            stalls: Stalls::default(),
+            around: Around::default(),
+        }
+    }
+
+    /// Whether it is still being found out what was before this process.
+    pub fn is_asking(&self) -> bool {
+        matches!(self.before, Before::Asking(_))
+    }
+
+    /// What the server at `url` had heard before this process.
+    pub fn heard_before(&self, url: &str) -> Option<Heard> {
+        let (Before::Known(record, _) | Before::Asking(Some(record))) = &self.before else {
+            return None;
+        };
+        let (taken, _) = record.taken(url)?;
+        let heard = record.heard(url)?;
+        Some(Heard {
+            taken: Some(taken),
+            silent: true,
+            ..heard.clone()
+        })
+    }
+
+    /// The account of `gap`, as of `now`, for the server at `url`; none: a box that this server has never heard has not
+    /// been there for long.
+    pub fn account(&self, url: &str, gap: Gap<'_>, now: Stamp) -> Option<Account> {
+        let to = gap.reached.unwrap_or(now);
+        let (from, found) = match (gap.taken, &self.before) {
+            (Some(from), _) => (from, self.this_process(gap.tried, from, to)),
+            (None, Before::Nothing) => return self.never_heard(url, gap.tried, to),
+            (None, Before::Asking(record)) => {
+                let from = record.as_deref().and_then(|record| Some(record.taken(url)?.0));
+                return Some(Account::pending(from.unwrap_or(now).wall, to.wall));
+            }
+            (None, Before::Known(record, how)) => match record.taken(url) {
+                None => return self.never_heard(url, gap.tried, to),
+                Some((from, same)) => (
+                    from,
+                    self.another_process(record, how, record.heard(url), (from, same)),
+                ),
+            },
+        };
+        Some(self.written(url, from, to, found))
+    }
+
+    fn never_heard(&self, url: &str, tried: &[Tried], to: Stamp) -> Option<Account> {
+        let long = to.since(self.began) >= FIRST_SILENCE;
+        long.then(|| self.written(url, self.began, to, self.this_process(tried, self.began, to)))
+    }
+
+    fn written(&self, url: &str, from: Stamp, to: Stamp, found: Found) -> Account {
+        let mut evidence = found.evidence;
+        evidence.extend(self.around.lines());
+        let mut tried = found.tried;
+        tried.sort_by_key(|tried| std::cmp::Reverse(tried.times));
+        Account {
+            pending: false,
+            verdict: found.verdict,
+            from: from.wall,
+            to: to.wall,
+            summary: redact(&found.summary),
+            attempts: tried.iter().map(|tried| attempt(url, tried)).collect(),
+            evidence: evidence.iter().map(|line| redact(line)).collect(),
+        }
+        .bounded()
+    }
+
+    fn this_process(&self, tried: &[Tried], from: Stamp, to: Stamp) -> Found {
+        let silent = to.since(from);
+        let stalls: Vec<_> = self
+            .stalls
+            .all()
+            .iter()
+            .filter(|stall| !stall.within(from, to).is_zero())
+            .collect();
+        let held: Duration = stalls.iter().map(|stall| stall.within(from, to)).sum();
+        let evidence = stalls.iter().map(|stall| {
+            let how = if stall.asleep { "asleep" } else { "nothing ran" };
+            let (from, to) = (clock(stall.from.wall), clock(stall.to.wall));
+            format!(
+                "{how} for {} ({from} to {to})",
+                span_text(stall.to.since(stall.from))
+            )
+        });
+        let evidence: Vec<String> = evidence.collect();
+        if !held.is_zero() && held * 2 >= silent {
+            let asleep = stalls.iter().all(|stall| stall.asleep);
+            let what = if asleep {
+                "the machine slept"
+            } else {
+                "nothing ran on it"
+            };
+            let cause = if asleep { "" } else { ": frozen, paused or starved" };
+            return Found {
+                verdict: Verdict::MachineHung,
+                summary: format!("{what} for {}{cause}", span_text(held)),
+                tried: tried.to_vec(),
+                evidence,
+            };
+        }
+        let alive = if held.is_zero() {
+            "it was alive all the while".to_owned()
+        } else {
+            format!("it was alive but for {}", span_text(held))
+        };
+        let what = main_try(tried).map_or_else(
+            || format!("beats went unanswered for {}", span_text(silent)),
+            |tried| sentence(tried, silent),
+        );
+        Found {
+            verdict: Verdict::NetworkPath,
+            summary: format!("{what}; {alive}"),
+            tried: tried.to_vec(),
+            evidence,
+        }
+    }
+
+    /// `from`: when the server last took a beat, and whether that was in the boot of `record`.
+    fn another_process(
+        &self,
+        record: &Record,
+        how: &How,
+        heard: Option<&Heard>,
+        from: (Stamp, bool),
+    ) -> Found {
+        let tried = heard.map(|heard| heard.tried.clone()).unwrap_or_default();
+        let mut found = match how {
+            How::SameBoot { ended, oom_kills } => {
+                self.same_boot(record, ended.as_ref(), *oom_kills, from, &tried)
+            }
+            How::NewBoot {
+                up_since,
+                journal,
+                panics,
+            } => new_boot(record, *up_since, journal, panics),
+        };
+        if let Some(main) = main_try(&tried)
+            && found.verdict != Verdict::NetworkPath
+        {
+            let since = clock(main.first.wall);
+            found.evidence.push(format!(
+                "beats had failed before that, since {since}: {}",
+                sentence(main, main.last.since(main.first))
+            ));
+        }
+        found.tried = tried;
+        found
+    }
+
+    fn same_boot(
+        &self,
+        record: &Record,
+        ended: Option<&Ended>,
+        oom_kills: u64,
+        (from, same): (Stamp, bool),
+        tried: &[Tried],
+    ) -> Found {
+        let down = self.began.since(record.alive);
+        let mut evidence = vec![match ended {
+            Some(ended) => format!("systemd on fleet-watchdog-beat: {ended}"),
+            None => "how the last process ended is not known".to_owned(),
+        }];
+        evidence.push(format!(
+            "last alive {}, started again {}, in the same boot",
+            clock(record.alive.wall),
+            clock(self.began.wall)
+        ));
+        let found = |verdict, summary| Found {
+            verdict,
+            summary,
+            tried: Vec::new(),
+            evidence: evidence.clone(),
+        };
+        if !same {
+            let what = "the machine was booted anew meanwhile, was not heard, and then the watchdog was started again";
+            return found(Verdict::Unknown, what.to_owned());
+        }
+        let alone = record.alive.since(from);
+        if let Some(main) = main_try(tried).filter(|_| alone > down) {
+            let restarted = format!("the watchdog itself was down for {} of it", span_text(down));
+            return found(
+                Verdict::NetworkPath,
+                format!("{}; it was alive, {restarted}", sentence(main, alone)),
+            );
+        }
+        let result = ended.map_or("", |ended| ended.result.as_str());
+        let killed = ended.is_some_and(|ended| matches!(ended.status.as_str(), "KILL" | "9" | "SIGKILL"));
+        if result == "oom-kill" || (killed && oom_kills > 0) {
+            let mut oom = found(
+                Verdict::Oom,
+                format!(
+                    "the kernel's OOM killer ended the watchdog; it was down for {}, the machine ran on",
+                    span_text(down)
+                ),
+            );
+            oom.evidence.push(format!("OOM kills meanwhile: {oom_kills}"));
+            return oom;
+        }
+        let late = self.watchdog.is_some_and(|limit| {
+            ended
+                .and_then(|ended| ended.uptime_ms)
+                .map_or(down > limit + START_SLACK, |uptime_ms| {
+                    Duration::from_millis(uptime_ms.saturating_sub(record.alive.boot_ms))
+                        > limit + MANAGER_SLACK
+                })
+        });
+        if result == "watchdog" && late {
+            return found(
+                Verdict::MachineHung,
+                format!(
+                    "nothing ran on it for about {}, systemd neither: frozen, paused or starved; systemd then started the \
+                     watchdog anew",
+                    span_text(down)
+                ),
+            );
+        }
+        let stopped = if record.goodbye.is_some() {
+            " (it was told to stop)"
+        } else {
+            ""
+        };
+        found(
+            Verdict::WatchdogOnly,
+            format!(
+                "only the watchdog was down, for {}{stopped}; the machine ran on",
+                span_text(down)
+            ),
+        )
+    }
+}
+
+fn new_boot(
+    record: &Record,
+    up_since: Timestamp,
+    journal: &Result<JournalEnd, String>,
+    panics: &[String],
+) -> Found {
+    let last_line = journal.as_ref().ok().and_then(|end| end.last);
+    let last = last_line.map_or(record.alive.wall, |line| line.max(record.alive.wall));
+    let off = Duration::try_from(up_since.duration_since(last)).ok();
+    let off = off.map_or_else(
+        || "for a time that its clock does not tell".to_owned(),
+        |off| format!("for {}", span_text(off)),
+    );
+    let times = format!("last sign of life {}, up again {}", clock(last), clock(up_since));
+    let mut evidence: Vec<String> = panics.iter().map(|line| format!("pstore: {line}")).collect();
+    match journal {
+        Ok(end) => {
+            let of_note = end.in_order().into_iter().chain(end.oom()).map(str::to_owned);
+            evidence.extend(
+                of_note
+                    .chain(end.signs.iter().cloned())
+                    .map(|line| format!("journal: {line}")),
+            );
+            match &end.last_line {
+                Some(line) if end.in_order().is_none() => {
+                    evidence.push(format!("the old boot's journal ends with: {line}"));
+                }
+                Some(_) => {}
+                None => evidence.push("the old boot has no journal".to_owned()),
+            }
+        }
+        Err(problem) => evidence.push(format!("the old boot's journal: {problem}")),
+    }
+    evidence.push(match record.goodbye {
+        Some(why) => format!("the watchdog had noted its goodbye: {why}"),
+        None => "the watchdog had noted no goodbye".to_owned(),
+    });
+    evidence.push(times);
+    let journal = journal.as_ref().ok().filter(|end| end.last.is_some());
+    let memory = panics
+        .iter()
+        .any(|line| line.contains("Out of memory") || line.contains("out of memory"));
+    let (verdict, what) = if memory {
+        (Verdict::Oom, "the kernel panicked when memory ran out".to_owned())
+    } else if let Some(panic) = panics.first() {
+        (Verdict::PowerOrCrash, format!("the kernel crashed ({panic})"))
+    } else if let Some(end) = journal {
+        by_journal(end)
+    } else {
+        by_goodbye(record.goodbye)
+    };
+    Found {
+        verdict,
+        summary: format!("{what}; it was off {off}"),
+        tried: Vec::new(),
+        evidence,
+    }
+}
+
+fn by_journal(end: &JournalEnd) -> (Verdict, String) {
+    if end.in_order().is_some() {
+        return (Verdict::Reboot, "it was shut down in order".to_owned());
+    }
+    match end.oom() {
+        Some(line) => (
+            Verdict::Oom,
+            format!("it went down without a shutdown after memory had run out ({line})"),
+        ),
+        None => (
+            Verdict::PowerOrCrash,
+            "it went down without a shutdown: power cut, reset or crash".to_owned(),
+        ),
+    }
+}
+
+fn by_goodbye(goodbye: Option<GoodbyeWhy>) -> (Verdict, String) {
+    match goodbye {
+        Some(GoodbyeWhy::Reboot | GoodbyeWhy::Poweroff | GoodbyeWhy::Halt | GoodbyeWhy::Kexec) => {
+            (Verdict::Reboot, "it was shut down in order".to_owned())
+        }
+        Some(GoodbyeWhy::Suspend) => (
+            Verdict::PowerOrCrash,
+            "it went to sleep and lost its power".to_owned(),
+        ),
+        Some(GoodbyeWhy::WatchdogStopped) => (
+            Verdict::Unknown,
+            "the watchdog had been stopped before the machine went down, and there is no journal to tell how"
+                .to_owned(),
+        ),
+        None => (
+            Verdict::PowerOrCrash,
+            "it went down without a shutdown that the watchdog noticed: power cut, reset or crash".to_owned(),
+        ),
+    }
+}
+
+/// The way that failed most often; what the server itself answered counts last.
+fn main_try(tried: &[Tried]) -> Option<&Tried> {
+    tried
+        .iter()
+        .max_by_key(|tried| (tried.step != Step::HttpStatus, tried.times))
+}
+
+/// `connect to 203.0.113.5:443 over IPv4 timed out for 41 s`.
+fn sentence(tried: &Tried, silent: Duration) -> String {
+    let to = match tried.address {
+        Some(address) => {
+            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            format!(" to {address} over {family}")
+        }
+        None => String::new(),
+    };
+    let how = if tried.detail == TIMED_OUT {
+        tried.detail.clone()
+    } else {
+        format!("failed ({})", tried.detail)
+    };
+    let step = match tried.step {
+        Step::Dns => format!("resolving the server's name {how}"),
+        Step::Connect => format!("connect{to} {how}"),
+        Step::Tls => format!("the TLS handshake{to} {how}"),
+        Step::Answer => format!("beats{to} had no answer ({})", tried.detail),
+        Step::HttpStatus => format!("the server did not take beats ({})", tried.detail),
+    };
+    let lasted = tried
+        .last
+        .since(tried.first)
+        .max(silent.min(tried.last.since(tried.first) + Duration::from_secs(4)));
+    format!("{step} for {}", span_text(lasted))
+}
+
+fn attempt(url: &str, tried: &Tried) -> Attempt {
+    let family = tried
+        .address
+        .map(|address| if address.is_ipv4() { "ipv4" } else { "ipv6" });
+    Attempt {
+        url: url.to_owned(),
+        address: tried.address.map(|address| address.to_string()),
+        family: family.and_then(|family| Word::new(family).ok()),
+        step: Word::new(tried.step.as_str()).expect("a step's word is a word"),
+        detail: redact(&tried.detail),
+        times: tried.times,
+        first: tried.first.wall,
+        last: tried.last.wall,
+    }
+}
+
+fn clock(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+//! One server's silence as the box sees it: since when no beat was taken, and how the tries ended. Pure.
+//!
+//! - A silence begins with the last beat that this server took. A beat that is written later than [`SPEAK_AFTER`]
+//!   intervals after it carries an account, whether or not the way is open again: the first one that gets through
+//!   explains.
+//! - It is over once the server has answered a beat that carried a whole account. An answer to one without it (written
+//!   before, or while the box was still finding out) ends the silence, but the account is still owed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use protocol::account::Step;
+use protocol::limits;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+
+/// The fault of a step that did not end in time.
+pub const TIMED_OUT: &str = "timed out";
+/// A beat carries an account when none was taken for so many of its intervals …
+pub const SPEAK_AFTER: f64 = 1.5;
+/// … and for this long: what is shorter than this was no silence to anybody.
+const SPEAK_AFTER_MIN: Duration = Duration::from_millis(1500);
+
+/// How tries ended, counted together: same step, address and fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Where it ended.
+    pub step: Step,
+    /// The address in use.
+    pub address: Option<SocketAddr>,
+    /// What went wrong.
+    pub detail: String,
+    /// How often.
+    pub times: u64,
+    /// The first time.
+    pub first: Stamp,
+    /// The last time.
+    pub last: Stamp,
+}
+
+/// A moment as it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// By the box's clock.
+    pub wall: jiff::Timestamp,
+    /// `CLOCK_BOOTTIME`, milliseconds: means nothing in another boot.
+    pub boot_ms: u64,
+}
+
+impl From<Moment> for Stamp {
+    fn from(at: Moment) -> Self {
+        Self {
+            wall: at.wall,
+            boot_ms: at.boot.as_millis() as u64,
+        }
+    }
+}
+
+impl Stamp {
+    /// From `earlier` to this, by the clock that nobody sets.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.boot_ms.saturating_sub(earlier.boot_ms))
+    }
+}
+
+/// One server's.
+#[derive(Debug)]
+pub struct Silence {
+    /// The last beat that was taken; none: this server has taken none of this process.
+    taken: Option<Stamp>,
+    /// An answer came since, and the account is still owed.
+    reached: Option<Stamp>,
+    /// The server does not want accounts.
+    refused: bool,
+    tried: Vec<Tried>,
+}
+
+/// What is to be explained.
+#[derive(Debug, Clone, Copy)]
+pub struct Gap<'a> {
+    /// The last beat that was taken; none: none of this process.
+    pub taken: Option<Stamp>,
+    /// When it ended; none: not yet.
+    pub reached: Option<Stamp>,
+    /// How the tries of this process ended.
+    pub tried: &'a [Tried],
+}
+
+impl Silence {
+    /// Of a server that has not been reached yet.
+    pub fn new() -> Self {
+        Self {
+            taken: None,
+            reached: None,
+            refused: false,
+            tried: Vec::new(),
+        }
+    }
+
+    /// The silence that a beat written at `now` has to explain.
+    pub fn gap(&self, now: Stamp, every: Duration) -> Option<Gap<'_>> {
+        if self.refused {
+            return None;
+        }
+        let long = self
+            .taken
+            .is_none_or(|taken| now.since(taken) >= speak_after(every));
+        (long || self.reached.is_some()).then_some(Gap {
+            taken: self.taken,
+            reached: self.reached,
+            tried: &self.tried,
+        })
+    }
+
+    /// Whether none was taken for a while.
+    pub fn is_silent(&self, now: Stamp, every: Duration) -> bool {
+        self.reached.is_none()
+            && self
+                .taken
+                .is_none_or(|taken| now.since(taken) >= speak_after(every))
+    }
+
+    /// The last beat that was taken.
+    pub fn taken(&self) -> Option<Stamp> {
+        self.taken
+    }
+
+    /// When an answer came that left the account owed.
+    pub fn reached(&self) -> Option<Stamp> {
+        self.reached
+    }
+
+    /// How tries ended since.
+    pub fn tried(&self) -> &[Tried] {
+        &self.tried
+    }
+
+    /// A beat was taken, and it carried a whole account (`told`), or not.
+    pub fn answered(&mut self, now: Stamp, every: Duration, told: bool) {
+        let owes = self.gap(now, every).is_some() && !told;
+        if owes {
+            self.reached.get_or_insert(now);
+            return;
+        }
+        self.taken = Some(now);
+        self.reached = None;
+        self.tried.clear();
+    }
+
+    /// There is nothing to explain about what was before this process.
+    pub fn nothing_before(&mut self) {
+        if self.taken.is_none()
+            && let Some(reached) = self.reached.take()
+        {
+            self.taken = Some(reached);
+            self.tried.clear();
+        }
+    }
+
+    /// The server refused a beat with an account in it: it gets none any more.
+    pub fn unwanted(&mut self) {
+        self.refused = true;
+    }
+
+    /// A try ended.
+    pub fn failed(&mut self, now: Stamp, step: Step, address: Option<SocketAddr>, detail: &str) {
+        if self.reached.is_some() {
+            return;
+        }
+        let end = detail.floor_char_boundary(limits::ACCOUNT_LINE_BYTES);
+        let detail = &detail[..end];
+        let same = |tried: &&mut Tried| {
+            (tried.step, tried.address, tried.detail.as_str()) == (step, address, detail)
+        };
+        if let Some(tried) = self.tried.iter_mut().find(same) {
+            tried.times += 1;
+            tried.last = now;
+            return;
+        }
+        if self.tried.len() == limits::ATTEMPTS {
+            // The rarest makes room: what goes on and on must not be lost to what happens once.
+            let rarest = self.tried.iter().enumerate().min_by_key(|(_, tried)| tried.times);
+            if let Some((at, _)) = rarest {
+                self.tried.remove(at);
+            }
+        }
+        self.tried.push(Tried {
+            step,
+            address,
+            detail: detail.to_owned(),
+            times: 1,
+            first: now,
+            last: now,
+        });
+    }
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn speak_after(every: Duration) -> Duration {
+    every.mul_f64(SPEAK_AFTER).max(SPEAK_AFTER_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(ms: u64) -> Stamp {
+        Stamp {
+            wall: jiff::Timestamp::UNIX_EPOCH + Duration::from_millis(ms),
+            boot_ms: ms,
+        }
+    }
+
+    fn calm() -> Silence {
+        let mut silence = Silence::new();
+        silence.answered(at(0), SECOND, true);
+        silence
+    }
+
+    #[test]
+    fn one_lost_beat_is_explained_by_the_next_and_a_calm_line_by_none() {
+        let mut silence = calm();
+        for n in 1..100 {
+            assert!(silence.gap(at(n * 1000), SECOND).is_none(), "beat {n}");
+            silence.answered(at(n * 1000 + 50), SECOND, false);
+        }
+        assert!(
+            silence.gap(at(101_000), SECOND).is_some(),
+            "nothing for two seconds"
+        );
+        assert!(silence.is_silent(at(101_000), SECOND));
+        silence.answered(at(101_050), SECOND, true);
+        assert!(silence.gap(at(102_000), SECOND).is_none());
+    }
+
+    #[test]
+    fn an_answer_to_an_older_beat_leaves_the_account_owed_until_one_carried_it() {
+        let mut silence = calm();
+        silence.failed(at(5000), Step::Connect, None, "timed out");
+        silence.answered(at(41_000), SECOND, false);
+        let gap = silence.gap(at(41_100), SECOND).unwrap();
+        assert_eq!((gap.taken, gap.reached), (Some(at(0)), Some(at(41_000))));
+        assert_eq!(gap.tried.len(), 1);
+        silence.failed(at(41_500), Step::Answer, None, "is not of the silence");
+        assert_eq!(silence.gap(at(42_000), SECOND).unwrap().tried.len(), 1);
+        silence.answered(at(42_100), SECOND, true);
+        assert!(silence.gap(at(43_000), SECOND).is_none());
+    }
+
+    #[test]
+    fn a_new_process_owes_one_until_there_is_nothing_before_it() {
+        let mut silence = Silence::new();
+        assert!(silence.gap(at(0), SECOND).is_some());
+        silence.answered(at(100), SECOND, false);
+        assert!(silence.gap(at(1000), SECOND).is_some());
+        silence.nothing_before();
+        assert!(silence.gap(at(1100), SECOND).is_none());
+    }
+
+    #[test]
+    fn tries_are_counted_together_and_the_rarest_makes_room() {
+        let mut silence = calm();
+        let address = Some("203.0.113.5:443".parse().unwrap());
+        for n in 0..50 {
+            silence.failed(at(n * 100), Step::Connect, address, "timed out");
+            silence.failed(at(n * 100), Step::Dns, None, &format!("odd {n}"));
+        }
+        assert_eq!(silence.tried().len(), limits::ATTEMPTS);
+        let most = silence.tried().iter().max_by_key(|tried| tried.times).unwrap();
+        assert_eq!((most.step, most.times, most.first), (Step::Connect, 50, at(0)));
+    }
+
+    #[test]
+    fn a_server_that_refuses_accounts_gets_none() {
+        let mut silence = calm();
+        silence.unwanted();
+        assert!(silence.gap(at(60_000), SECOND).is_none());
+    }
+}
