@@ -10,5 +10,6 @@ mod beats;
 mod binary;
 mod boxes;
 mod fixture;
+mod mutes;
 mod proof;
 mod tls;

@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Somebody outside who speaks HTTP: a dead man's service, or a receiver.
 #[derive(Clone)]
-struct Outside {
+pub(crate) struct Outside {
     port: u16,
     heard: Arc<Mutex<Vec<Heard>>>,
     status: Arc<Mutex<u16>>,
@@ -32,7 +32,7 @@ struct Heard {
 }
 
 impl Outside {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let outside = Self {
             port: listener.local_addr().unwrap().port(),
@@ -70,7 +70,7 @@ impl Outside {
     }
 
     /// Alerts that were taken: kind, event, and the whole.
-    fn alerts(&self) -> Vec<(String, String, Value)> {
+    pub(crate) fn alerts(&self) -> Vec<(String, String, Value)> {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let alert = |heard: &Heard| {
             let alert: Value = serde_json::from_str(&heard.body).ok()?;
@@ -114,14 +114,14 @@ fn talk(stream: TcpStream, heard: &Mutex<Vec<Heard>>, status: &Mutex<u16>) {
 }
 
 /// A server process; its log says on which port it listens.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     log: Arc<Mutex<String>>,
 }
 
 impl Process {
-    fn start(dir: &Path, more: &str) -> Self {
+    pub(crate) fn start(dir: &Path, more: &str) -> Self {
         let config = dir.join("fleet-server.toml");
         let data = dir.join("data");
         std::fs::write(
@@ -154,11 +154,11 @@ impl Process {
         Self { child, url, log }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn ctl(&self, dir: &Path, args: &[&str]) -> String {
+    pub(crate) fn ctl(&self, dir: &Path, args: &[&str]) -> String {
         let token = dir.join("data/admin.token");
         let out = Command::new(CTL)
             .args(["--server", &self.url, "--token-file", token.to_str().unwrap()])
@@ -202,16 +202,16 @@ impl Drop for Process {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test of processes runs in real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test of processes runs in real time")]
-fn pause(length: Duration) {
+pub(crate) fn pause(length: Duration) {
     std::thread::sleep(length);
 }
 
-fn wait_for<T>(what: &str, server: &Process, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, server: &Process, mut look: impl FnMut() -> Option<T>) -> T {
     let start = now();
     loop {
         if let Some(found) = look() {
@@ -226,7 +226,7 @@ fn wait_for<T>(what: &str, server: &Process, mut look: impl FnMut() -> Option<T>
     }
 }
 
-fn receiver(name: &str, outside: &Outside) -> String {
+pub(crate) fn receiver(name: &str, outside: &Outside) -> String {
     format!(
         "[[receiver]]\nname = {name:?}\nwebhook = {{ url = {:?} }}\n",
         outside.url("/alert")
