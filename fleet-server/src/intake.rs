@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use protocol::heartbeat::Heartbeat;
+use protocol::incident::Ack;
 use protocol::report::Report;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::incident::canary;
@@ -29,6 +31,8 @@ pub use crate::incident::facts::BoxInfo;
 const REPORTS: usize = 4096;
 /// Boxes with something new to say that wait for the sweep.
 const WORDS: usize = 65_536;
+/// Acknowledgements that wait for the sweep.
+const HANDS: usize = 1000;
 /// A box's new reports may come in a burst of this many (checks run by hand, one after another) …
 const REPORT_BURST: u32 = 20;
 /// … and otherwise no more often than this: each may page somebody. One that comes too early is asked for again.
@@ -65,8 +69,41 @@ pub(crate) struct Inbox {
     pub(crate) went: BTreeMap<BoxIx, Went>,
     pub(crate) receivers: BTreeMap<String, Option<String>>,
     pub(crate) witnesses: Vec<Reply>,
+    pub(crate) hands: Vec<Handing>,
     /// What came of the canary's newest run.
     pub(crate) canary: Option<Result<(), canary::Failed>>,
+}
+
+/// An operator takes an incident in hand, or gives it back.
+#[derive(Debug)]
+pub(crate) struct Handing {
+    pub(crate) id: i64,
+    pub(crate) hand: Hand,
+    /// Told when it is written.
+    pub(crate) answer: oneshot::Sender<Handed>,
+}
+
+/// What an operator does with an incident.
+#[derive(Debug)]
+pub enum Hand {
+    /// "I have it."
+    Take(Ack),
+    /// "I don't any more."
+    GiveBack {
+        /// Who.
+        by: String,
+        /// In their words.
+        note: String,
+    },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// It is written, and whoever was told of the incident will be told.
+    Done,
+    /// There is no open incident of that number.
+    NotOpen,
 }
 
 /// A box went; it may have come again since: its token was revoked and replaced at once.
@@ -193,6 +230,18 @@ impl Intake {
     /// A receiver's worker says that it fails (`Some(error)`) or works again (`None`).
     pub fn receiver(&self, name: &str, failing: Option<String>) {
         self.shared.inbox().receivers.insert(name.to_owned(), failing);
+    }
+
+    /// An operator takes incident `id` in hand, or gives it back; the answer comes when that is written. `None`: too many
+    /// wait already.
+    pub fn hand(&self, id: i64, hand: Hand) -> Option<oneshot::Receiver<Handed>> {
+        let (answer, handed) = oneshot::channel();
+        let mut inbox = self.shared.inbox();
+        if inbox.hands.len() >= HANDS {
+            return None;
+        }
+        inbox.hands.push(Handing { id, hand, answer });
+        Some(handed)
     }
 
     /// What came of the canary's run.

@@ -157,7 +157,7 @@ pub struct IncidentPage {
     pub next_page: Option<u32>,
 }
 
-/// `POST /v1/incidents/{id}/ack`.
+/// `POST /v1/incidents/{id}/ack` and `…/unack`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AckIncident {

@@ -4,6 +4,7 @@
 //! order; while it fails, what was decided waits here, and is tried again. When [`UNSAVED_MAX`] changes wait, nobody is
 //! judged until some are written: so nothing that was decided is ever lost, and nothing grows without bound.
 
+mod hands;
 pub mod keep;
 pub mod muting;
 pub mod view;
@@ -21,6 +22,7 @@ use protocol::api::Liveness;
 use protocol::names::BoxName;
 use tokio::time::MissedTickBehavior;
 
+use self::hands::Hands;
 use self::keep::Keep;
 use self::muting::{Book, Muting};
 use self::saves::Saves;
@@ -61,6 +63,7 @@ pub struct Sweep<K> {
     /// Decided and not yet written, oldest first.
     unsaved: VecDeque<(Change, Vec<OutboxRow>)>,
     retry_after: Duration,
+    hands: Hands,
     saves: Saves,
     asking: Asking,
     muting: Muting,
@@ -91,6 +94,7 @@ impl<K: Keep> Sweep<K> {
             wake,
             unsaved: VecDeque::new(),
             retry_after: RETRY.0,
+            hands: Hands::default(),
             saves,
             asking,
             muting: Muting::new(Book::default()),
@@ -221,6 +225,9 @@ impl<K: Keep> Sweep<K> {
             self.saves.report(ix);
             changes.extend(ledger.report(ix, &report, received, now));
         }
+        for handing in inbox.hands {
+            changes.extend(self.hands.take(handing, &mut ledger, now));
+        }
         for (name, failing) in inbox.receivers {
             changes.extend(ledger.receiver(&name, failing.as_deref(), now));
         }
@@ -248,6 +255,7 @@ impl<K: Keep> Sweep<K> {
     }
 
     fn decided(&mut self, changes: Vec<Change>, now: Moment) {
+        self.hands.decided(changes.len());
         for change in changes {
             log(&change);
             let rows = self.planner.plan(&change, now.wall);
@@ -312,6 +320,7 @@ impl<K: Keep> Sweep<K> {
         match done {
             Ok(()) => {
                 self.unsaved.drain(..commit.count);
+                self.hands.written(commit.count);
                 self.retry_after = RETRY.0;
                 if turn.store_error.take().is_some() {
                     tracing::info!(

@@ -59,6 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/maintenance/{id}/expire", post(mutes::expire_maintenance))
         .route("/v1/receivers", get(receivers::list))
         .route("/v1/receivers/{name}/test", post(receivers::test))
+        .route("/v1/incidents/{id}/unack", post(incidents::unacknowledge))
         .route("/v1/operators", get(operators::list).post(operators::add))
         .route("/v1/operators/{name}", axum::routing::delete(operators::remove))
         .route("/healthz", get(health::healthz))

@@ -117,14 +117,8 @@ async fn incidents(client: &Client, out: &Out, command: IncidentCommand) -> Resu
                 show::one_incident(detail, out.now)
             })
         }
-        IncidentCommand::Ack { id, note } => {
-            let answer = client
-                .post(&["incidents", &id.to_string(), "ack"], &AckIncident { note })
-                .await?;
-            out.show(answer, |detail: &IncidentDetail| {
-                show::one_incident(detail, out.now)
-            })
-        }
+        IncidentCommand::Ack { id, note } => hand(client, out, id, "ack", note).await,
+        IncidentCommand::Unack { id, note } => hand(client, out, id, "unack", note).await,
     }
 }
 
@@ -145,6 +139,14 @@ async fn receivers(client: &Client, out: &Out, command: ReceiverCommand) -> Resu
             }
         }
     }
+}
+
+async fn hand(client: &Client, out: &Out, id: i64, how: &str, note: String) -> Result<(), Failed> {
+    let path = ["incidents", &id.to_string(), how];
+    let answer = client.post(&path, &AckIncident { note }).await?;
+    out.show(answer, |detail: &IncidentDetail| {
+        show::one_incident(detail, out.now)
+    })
 }
 
 async fn operators(client: &Client, out: &Out, command: OperatorCommand) -> Result<(), Failed> {

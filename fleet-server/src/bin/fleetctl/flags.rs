@@ -164,8 +164,16 @@ pub(crate) enum IncidentCommand {
         /// Its number.
         id: i64,
     },
-    /// Says that you have it in hand.
+    /// Says that you have it in hand: nobody else is told, no reminder is sent.
     Ack {
+        /// Its number.
+        id: i64,
+        /// A word about it.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Gives it back: the steps of its route begin anew.
+    Unack {
         /// Its number.
         id: i64,
         /// A word about it.

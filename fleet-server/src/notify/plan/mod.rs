@@ -247,4 +247,6 @@ pub fn key(incident: &Incident) -> String {
 }
 
 #[cfg(test)]
+mod props;
+#[cfg(test)]
 mod tests;
