@@ -15,6 +15,7 @@ use protocol::incident::{Ack, Severity};
 use protocol::names::{BoxName, Labels, Word};
 use protocol::report::{CheckReport, Host, Report, Status};
 use protocol::why::KnownWhy;
+use protocol::witness::Targets;
 use uuid::Uuid;
 
 use super::*;
@@ -149,7 +150,7 @@ impl World {
                 id: BoxId(i64::from(ix) + 1),
                 name: BoxName::new(format!("box-{ix}")).unwrap(),
                 labels: Labels::default(),
-                witness_tcp: None,
+                witnesses: Targets::default(),
             };
             self.ledger.add(info, None);
             self.ledger
@@ -518,9 +519,9 @@ fn moved(ix: u32, what: What, at: Moment) -> Event {
 /// A report whose disk is well (0), warns (1) or fails (2).
 fn disk(id: u128, how: u8, at: Timestamp) -> Report {
     let (status, why) = match how {
-        0 => (Status::Ok, KnownWhy::Ok),
-        1 => (Status::Warning, KnownWhy::DiskLow),
-        _ => (Status::Failing, KnownWhy::DiskFull),
+        0 => (Status::Ok, KnownWhy::Fine),
+        1 => (Status::Warning, KnownWhy::FillingUp),
+        _ => (Status::Failing, KnownWhy::BytesLow),
     };
     let row = CheckReport {
         name: Word::new("disk").unwrap(),
