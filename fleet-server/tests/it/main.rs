@@ -12,4 +12,5 @@ mod boxes;
 mod fixture;
 mod mutes;
 mod proof;
+mod receivers;
 mod tls;

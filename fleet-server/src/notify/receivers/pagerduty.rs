@@ -45,7 +45,10 @@ pub fn request(pagerduty: &PagerDuty, message: &Message<'_>) -> Request {
 pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
     let said = said(answer);
     // An event with a wrong key is an invalid event to PagerDuty (400), but no other event would fare better.
-    if answer.status.as_u16() == 400 && said.contains("routing_key") || said.contains("routing key") {
+    let about_the_key = ["routing_key", "routing key"]
+        .iter()
+        .any(|word| said.to_lowercase().contains(word));
+    if answer.status.as_u16() == 400 && about_the_key {
         let text = format!("answered {}: {said}; {FIX}", answer.status);
         return Err(SendError::Denied { text });
     }
