@@ -129,6 +129,8 @@ struct State {
     reply: String,
     /// Open connections, to be closed when it goes down.
     open: Vec<TcpStream>,
+    /// Connections with a request that hangs.
+    hanging: Vec<TcpStream>,
     /// Connections accepted so far.
     accepted: u64,
 }
@@ -141,6 +143,7 @@ impl Webhook {
             arrivals: Vec::new(),
             reply: String::new(),
             open: Vec::new(),
+            hanging: Vec::new(),
             accepted: 0,
         };
         let shared = Arc::new(Shared {
@@ -190,6 +193,11 @@ impl Webhook {
     /// Everything that arrived, answered or not, in order.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.shared.state().arrivals.clone()
+    }
+
+    /// How many arrived.
+    pub fn count(&self) -> usize {
+        self.shared.state().arrivals.len()
     }
 
     /// What arrived and was answered with 2xx, in order.
@@ -260,9 +268,9 @@ impl Webhook {
         })
     }
 
-    /// Closes every connection, and with it every request that hangs.
+    /// Closes the connections of all requests that hang.
     pub fn hang_up(&self) {
-        for stream in self.shared.state().open.drain(..) {
+        for stream in self.shared.state().hanging.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -340,6 +348,9 @@ fn serve(stream: &TcpStream, connection: u64, shared: &Shared) -> std::io::Resul
             Mode::Up | Mode::Slow(_) => state.reply.clone(),
             Mode::Answer(_) | Mode::Hang | Mode::Garbage | Mode::Drop | Mode::Down => String::new(),
         };
+        if mode == Mode::Hang {
+            state.hanging.extend(stream.try_clone());
+        }
         shared.changed.notify_all();
         drop(state);
         match (mode, answered) {

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use protocol::alert::Alert;
-use protocol::api::Liveness;
+use protocol::api::{Liveness, NewToken};
+use protocol::names::Labels;
+use uuid::Uuid;
 
 use super::fleet::Boxes;
 use super::history::{Books, Done, History, RULES, ReceiverTruth, Span, Told, end};
@@ -19,11 +21,15 @@ use super::process::{Clock, Process};
 use super::schedule::{BOXES, Cable, Ill, RECEIVERS, SITE_BOXES, Schedule, Step, What, box_name};
 use super::world::{Disk, Place};
 use crate::clock::{self, secs};
+use crate::http;
 use crate::lab::Lab;
+use crate::sim::credentials::Known;
 use crate::webhook::{Arrival, Mode, Webhook};
 
 /// The driver looks at everything this often.
 const LOOK: Duration = Duration::from_millis(10);
+/// The same while it waits for a notification.
+const SHARP_LOOK: Duration = Duration::from_micros(300);
 /// Before the schedule begins every box is live, and the server judges.
 const START_LIMIT: Duration = secs(20);
 /// After the last fault everything is told within this: the longest wait of a receiver's worker that failed for some
@@ -51,6 +57,10 @@ struct Driver {
     boxes: Boxes,
     hooks: Vec<Hook>,
     done: Vec<Done>,
+    /// Boxes added by the API, with their tokens.
+    added: Vec<Known>,
+    /// The server is to be killed when more notifications than these have arrived.
+    armed: Option<usize>,
 }
 
 /// Plays the schedule in the namespaces of this process. `library`: the preloaded one of `tests/genuine/sickdisk`.
@@ -65,7 +75,7 @@ pub(super) fn play(schedule: &Schedule, dir: &Path, library: &Path) -> Result<(H
             driver.perform(schedule, step)?;
         }
         driver.tend()?;
-        clock::pause(LOOK);
+        driver.wait()?;
     }
     let unsettled = driver.settle()?;
     let log = driver.server.log();
@@ -103,6 +113,8 @@ impl Driver {
             boxes,
             hooks,
             done: Vec::new(),
+            added: Vec::new(),
+            armed: None,
         };
         let up = |driver: &Self| {
             driver.server.books().is_ok_and(|books| all_live(&books)) && driver.server.is_ready()
@@ -127,6 +139,26 @@ impl Driver {
         Ok(())
     }
 
+    /// A look's time; if the server is to be killed at a notification, with an eye on those.
+    fn wait(&mut self) -> Result<()> {
+        let end = clock::now() + LOOK;
+        while let Some(before) = self.armed {
+            if self.arrived() > before {
+                self.armed = None;
+                self.server.kill_at_once()?;
+            } else if clock::now() >= end {
+                return Ok(());
+            }
+            clock::pause(SHARP_LOOK);
+        }
+        clock::pause(end.saturating_duration_since(clock::now()));
+        Ok(())
+    }
+
+    fn arrived(&self) -> usize {
+        self.hooks.iter().map(|hook| hook.webhook.count()).sum()
+    }
+
     fn perform(&mut self, schedule: &Schedule, step: Step) -> Result<()> {
         let fault = schedule
             .faults
@@ -143,6 +175,7 @@ impl Driver {
     fn begin(&mut self, number: usize, what: What) -> Result<()> {
         match what {
             What::ServerKill => self.server.kill()?,
+            What::ServerKillAtNotification => self.armed = Some(self.arrived()),
             What::ServerRestart => self.server.stop()?,
             What::ServerHang => self.server.hang()?,
             What::StoreFull { again } => {
@@ -181,6 +214,7 @@ impl Driver {
             What::Check { ix, check } => self.boxes.fails(ix, check)?,
             What::Acknowledge => self.acknowledge(number),
             What::AddBox => self.add_box(number),
+            What::Silence => self.silence(number),
         }
         Ok(())
     }
@@ -188,6 +222,10 @@ impl Driver {
     fn mend(&mut self, number: usize, what: What) -> Result<()> {
         match what {
             What::ServerKill | What::ServerRestart => self.server.want(),
+            What::ServerKillAtNotification => {
+                self.armed = None;
+                self.server.want();
+            }
             What::ServerHang => self.server.go_on()?,
             What::StoreFull { again } => {
                 self.disk.empty(again);
@@ -222,7 +260,7 @@ impl Driver {
             }
             What::BoxGoes { ix, .. } => self.boxes.comes(ix)?,
             What::Check { ix, check } => self.boxes.mends(ix, check)?,
-            What::BoxDies { .. } | What::Acknowledge | What::AddBox => {}
+            What::BoxDies { .. } | What::Acknowledge | What::AddBox | What::Silence => {}
         }
         Ok(())
     }
@@ -257,7 +295,7 @@ impl Driver {
         let note = format!("seen {number}");
         let body = serde_json::json!({ "note": note }).to_string();
         let path = format!("/v1/incidents/{id}/ack");
-        if self.server.post(&path, &body).unwrap_or(false) {
+        if self.server.post(&path, &body).is_ok() {
             let at_ms = self.clock.ms();
             self.done.push(Done::Acknowledged { at_ms, id, note });
         }
@@ -269,9 +307,22 @@ impl Driver {
         }
         let name = format!("extra-{number}");
         let body = serde_json::json!({ "name": name, "labels": { "site": "extra" } }).to_string();
-        if self.server.post("/v1/boxes", &body).unwrap_or(false) {
+        let answer = self.server.post("/v1/boxes", &body);
+        let made = answer
+            .ok()
+            .and_then(|json| serde_json::from_value::<NewToken>(json).ok());
+        if let Some(NewToken {
+            name: box_name,
+            token,
+        }) = made
+        {
             let at_ms = self.clock.ms();
             self.done.push(Done::Added { at_ms, name });
+            self.added.push(Known {
+                name: box_name,
+                labels: Labels::default(),
+                token,
+            });
         }
     }
 
@@ -317,6 +368,37 @@ impl Driver {
         }
     }
 
+    fn silence(&mut self, number: usize) {
+        if !self.server.serves() {
+            return;
+        }
+        let wish = serde_json::json!({ "match": { "box": [format!("nobody-{number}")] }, "for_secs": 600, "reason": "none" });
+        let made = self.server.post("/v1/silences", &wish.to_string());
+        if let Some(id) = made.ok().and_then(|json| json["id"].as_i64()) {
+            let at_ms = self.clock.ms();
+            self.done.push(Done::Silenced { at_ms, id });
+        }
+    }
+
+    /// Boxes that were added meanwhile, and whose token is not taken.
+    fn refused(&self) -> Vec<String> {
+        let beat = serde_json::json!({
+            "boot_id": Uuid::new_v4(), "session": Uuid::new_v4(), "seq": 0, "every_ms": 1000, "sent_at": self.clock.wall(),
+        });
+        let url = format!("{}/v1/heartbeat", self.server.url());
+        let refused = |known: &&Known| {
+            let bearer = format!("Bearer {}", known.token.expose());
+            let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+            http::send("POST", &url, &headers, beat.to_string().as_bytes())
+                .is_ok_and(|answer| answer.status == 401)
+        };
+        self.added
+            .iter()
+            .filter(refused)
+            .map(|known| known.name.to_string())
+            .collect()
+    }
+
     fn history(self, unsettled: Vec<String>, starved_ms: i64) -> History {
         let last = self.server.books().unwrap_or_default();
         History {
@@ -325,8 +407,9 @@ impl Driver {
             receivers: self.hooks.iter().map(|hook| hook.told(&self.clock)).collect(),
             server: self.server.truth.clone(),
             restarts: self.server.restarts.clone(),
-            done: self.done,
+            done: self.done.clone(),
             last,
+            refused: self.refused(),
             unsettled,
             starved_ms,
             zero: self.clock.wall(),

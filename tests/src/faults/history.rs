@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use protocol::alert::Alert;
 use protocol::api::{BoxRow, IncidentDetail};
+use protocol::mute::MuteView;
 use protocol::report::CheckName;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,8 @@ pub(super) struct History {
     pub(super) done: Vec<Done>,
     /// The books at the end.
     pub(super) last: Books,
+    /// Boxes that were added meanwhile and whose token is not taken at the end.
+    pub(super) refused: Vec<String>,
     /// What was not as it must be when the time for it was over.
     pub(super) unsettled: Vec<String>,
     /// The wall clock's time at zero.
@@ -155,6 +158,8 @@ pub(super) enum Done {
     Acknowledged { at_ms: i64, id: i64, note: String },
     /// Added a box.
     Added { at_ms: i64, name: String },
+    /// Silenced something.
+    Silenced { at_ms: i64, id: i64 },
 }
 
 /// What the API says.
@@ -166,6 +171,8 @@ pub(super) struct Books {
     pub(super) boxes: Vec<BoxRow>,
     /// The incidents, newest first.
     pub(super) incidents: Vec<IncidentDetail>,
+    /// The silences.
+    pub(super) silences: Vec<MuteView>,
 }
 
 /// The books before and after an end of the process.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use protocol::api::{BoxPage, IncidentPage};
+use protocol::mute::SilencePage;
 use serde::de::DeserializeOwned;
 
 use super::history::{Books, Restart, ServerTruth, Span, end};
@@ -158,16 +159,21 @@ impl Process {
         }
     }
 
-    /// SIGKILL.
+    /// SIGKILL, after a look at the books.
     pub(super) fn kill(&mut self) -> Result<()> {
+        self.remember(false);
+        self.kill_at_once()
+    }
+
+    /// SIGKILL, now.
+    pub(super) fn kill_at_once(&mut self) -> Result<()> {
         self.wanted = false;
         if !self.server.is_running() {
             return Ok(());
         }
-        self.remember(false);
+        let at = self.clock.ms();
         self.go_on()?;
         self.server.kill()?;
-        let at = self.clock.ms();
         end(&mut self.truth.serving, at);
         self.truth.died_ms.push(at);
         Ok(())
@@ -214,20 +220,21 @@ impl Process {
         let at_ms = self.clock.ms();
         let boxes: BoxPage = self.ask("/v1/boxes")?;
         let incidents: IncidentPage = self.ask("/v1/incidents")?;
-        if boxes.next_page.is_some() || incidents.next_page.is_some() {
-            bail!("more boxes or incidents than one page of the API holds");
+        let silences: SilencePage = self.ask("/v1/silences")?;
+        if boxes.next_page.is_some() || incidents.next_page.is_some() || silences.next_page.is_some() {
+            bail!("more boxes, incidents or silences than one page of the API holds");
         }
         Ok(Books {
             at_ms,
             boxes: boxes.boxes,
             incidents: incidents.incidents,
+            silences: silences.silences,
         })
     }
 
-    /// POST by the admin; whether it was answered with 2xx.
-    pub(super) fn post(&self, path: &str, body: &str) -> Result<bool> {
-        let answer = self.server.admin("POST", path, body)?;
-        Ok((200..300).contains(&answer.status))
+    /// POST by the admin, which must be answered with 2xx.
+    pub(super) fn post(&self, path: &str, body: &str) -> Result<serde_json::Value> {
+        self.server.admin("POST", path, body)?.json()
     }
 
     fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -236,7 +243,8 @@ impl Process {
     }
 
     fn remember(&mut self, asked: bool) {
-        if self.serves()
+        if self.server.is_running()
+            && self.serves()
             && let Ok(books) = self.books()
         {
             self.before = Some((asked, books));

@@ -48,6 +48,8 @@ pub(super) struct Fault {
 pub(super) enum What {
     /// SIGKILL; started again at the end.
     ServerKill,
+    /// SIGKILL at the moment when the next notification arrives (if one does); started again at the end.
+    ServerKillAtNotification,
     /// SIGTERM; started again at the end.
     ServerRestart,
     /// SIGSTOP until the end.
@@ -70,8 +72,10 @@ pub(super) enum What {
     Check { ix: usize, check: CheckName },
     /// An operator takes the newest open incident in hand.
     Acknowledge,
-    /// An operator adds a box (which never beats).
+    /// An operator adds a box (which beats once, at the end).
     AddBox,
+    /// An operator silences a box that is not there.
+    Silence,
 }
 
 /// How a receiver is ill.
@@ -210,7 +214,11 @@ impl What {
     /// The server's process ends or stands still.
     fn is_the_servers(self) -> bool {
         match self {
-            Self::ServerKill | Self::ServerRestart | Self::ServerHang | Self::StoreReadOnlyAtStart => true,
+            Self::ServerKill
+            | Self::ServerKillAtNotification
+            | Self::ServerRestart
+            | Self::ServerHang
+            | Self::StoreReadOnlyAtStart => true,
             Self::StoreFull { .. }
             | Self::StoreReadOnly
             | Self::Receiver { .. }
@@ -219,13 +227,17 @@ impl What {
             | Self::BoxDies { .. }
             | Self::Check { .. }
             | Self::Acknowledge
-            | Self::AddBox => false,
+            | Self::AddBox
+            | Self::Silence => false,
         }
     }
 
     /// It has an end.
     fn lasts(self) -> bool {
-        !matches!(self, Self::BoxDies { .. } | Self::Acknowledge | Self::AddBox)
+        !matches!(
+            self,
+            Self::BoxDies { .. } | Self::Acknowledge | Self::AddBox | Self::Silence
+        )
     }
 }
 
@@ -251,6 +263,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ServerKill => f.write_str("server killed"),
+            Self::ServerKillAtNotification => f.write_str("server killed at the next notification"),
             Self::ServerRestart => f.write_str("server restarted"),
             Self::ServerHang => f.write_str("server stopped by SIGSTOP"),
             Self::StoreFull { again: false } => f.write_str("disk full"),
@@ -264,6 +277,7 @@ impl fmt::Display for What {
             Self::Check { ix, check } => write!(f, "{}: {check} fails", box_name(*ix)),
             Self::Acknowledge => f.write_str("newest incident acknowledged"),
             Self::AddBox => f.write_str("box added"),
+            Self::Silence => f.write_str("silence made"),
         }
     }
 }
@@ -320,8 +334,9 @@ impl Random {
     }
 
     fn fault(&mut self, at_ms: u64) -> Fault {
-        let (for_ms, what) = match self.below(30) {
-            0..=3 => (self.of(20, 1500), What::ServerKill),
+        let (for_ms, what) = match self.below(31) {
+            0..=1 => (self.of(20, 1500), What::ServerKill),
+            2..=3 => (self.of(500, 2500), What::ServerKillAtNotification),
             4..=5 => (self.of(0, 500), What::ServerRestart),
             6..=7 => (self.of(200, 3500), What::ServerHang),
             8..=9 => (
@@ -348,6 +363,7 @@ impl Random {
                 (self.of(500, 3000), What::Check { ix, check })
             }
             28 => (0, What::Acknowledge),
+            29 => (0, What::Silence),
             _ => (0, What::AddBox),
         };
         Fault { at_ms, for_ms, what }
@@ -406,7 +422,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(kinds.len(), 13, "{kinds:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 
     #[test]

@@ -19,12 +19,19 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
     for restart in &history.restarts {
         found.extend(incidents(&restart.before, &restart.after));
         found.extend(boxes(history, restart));
+        found.extend(silences(&restart.before, &restart.after));
     }
     // What was answered with 2xx is kept for ever.
     for restart in &history.restarts {
         found.extend(done(history, &restart.after));
     }
     found.extend(done(history, &history.last));
+    found.extend(
+        history
+            .refused
+            .iter()
+            .map(|name| format!("{name}: its token is not taken any more")),
+    );
     found
         .into_iter()
         .map(|text| Violation::new(Rule::Restart, text))
@@ -62,6 +69,20 @@ fn differences(was: &IncidentDetail, is: &IncidentDetail) -> impl Iterator<Item 
         .into_iter()
         .filter(|(_, differs)| *differs)
         .map(|(what, _)| what)
+}
+
+fn silences(before: &Books, after: &Books) -> Vec<String> {
+    let lost = before
+        .silences
+        .iter()
+        .filter(|was| !after.silences.iter().any(|is| is.record == was.record));
+    lost.map(|was| {
+        format!(
+            "silence {} is gone after a restart, or another one",
+            was.record.id
+        )
+    })
+    .collect()
 }
 
 fn boxes(history: &History, restart: &Restart) -> Vec<String> {
@@ -167,7 +188,12 @@ fn done(history: &History, books: &Books) -> Vec<String> {
                     found.push(format!("{name} was added, and is forgotten"));
                 }
             }
-            Done::Acknowledged { .. } | Done::Added { .. } => {}
+            Done::Silenced { at_ms, id } if *at_ms < books.at_ms => {
+                if !books.silences.iter().any(|silence| silence.record.id == *id) {
+                    found.push(format!("silence {id} was made, and is forgotten"));
+                }
+            }
+            Done::Acknowledged { .. } | Done::Added { .. } | Done::Silenced { .. } => {}
         }
     }
     found

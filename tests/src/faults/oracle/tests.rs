@@ -95,6 +95,7 @@ fn good() -> History {
         at_ms,
         boxes: vec![row("a", Liveness::Live), row("b", Liveness::Live)],
         incidents: vec![detail(&ended)],
+        silences: Vec::new(),
     };
     History {
         rules: RULES,
@@ -112,6 +113,7 @@ fn good() -> History {
         }],
         done: Vec::new(),
         last: books(END_MS),
+        refused: Vec::new(),
         unsettled: Vec::new(),
         zero: at(0),
         starved_ms: 0,
