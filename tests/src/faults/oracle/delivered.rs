@@ -113,11 +113,13 @@ fn stands(incident: &Incident, boxes: &[BoxTruth]) -> bool {
                 .filter(gone)
                 .any(|truth| members.contains(&truth.name))
         }
+        // Who is gone cannot say that it is mended.
         Kind::Disk | Kind::Backup => about().is_some_and(|truth| {
-            truth
+            let fails = truth
                 .failing
                 .iter()
-                .any(|(check, span)| check.as_str() == incident.kind.as_str() && span.to_ms == Span::OPEN)
+                .any(|(check, span)| check.as_str() == incident.kind.as_str() && span.to_ms == Span::OPEN);
+            fails || gone(&truth)
         }),
         _ => false,
     }
