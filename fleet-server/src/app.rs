@@ -216,6 +216,12 @@ impl Server {
         self.listener.address()
     }
 
+    /// The door to judgement, for tests that hold it shut.
+    #[cfg(test)]
+    pub(crate) fn intake(&self) -> Intake {
+        self.app.intake.clone()
+    }
+
     /// Runs until `shutdown` ends or a part cannot go on, and then ends every part within its time.
     pub async fn run(self, shutdown: impl Future<Output = &'static str>) -> Result<(), AppError> {
         let (end, ending) = watch::channel(false);
@@ -233,8 +239,10 @@ impl Server {
         }
         chores.spawn(health::alive(Arc::clone(&self.app)));
         let address = self.listener.address();
+        let (end_pings, pings_ending) = oneshot::channel::<()>();
         if let Some((settings, client, metrics)) = self.dead_man {
-            chores.spawn(dead_man::run(Arc::clone(&self.app), settings, client, metrics));
+            dead_man::spawn(Arc::clone(&self.app), settings, client, metrics, pings_ending)
+                .map_err(defect("starting the dead man's thread"))?;
         }
         if let (Some((canary, ix, sink)), Ok(address)) = (self.canary, &address) {
             chores.spawn(sink.serve());
@@ -256,6 +264,7 @@ impl Server {
         };
         sd_notify::notify("STOPPING=1");
         chores.abort_all();
+        drop(end_pings);
         let mut late = Vec::new();
         drop(end_judging);
         if !judging.is_finished() && tokio::time::timeout(JUDGING_END, &mut judging).await.is_err() {

@@ -144,8 +144,9 @@ impl Tracker {
             conn: None,
             beats: 0,
             on_conn: 0,
+            // The canary goes dark on purpose: judged by itself, like a box that may be gone.
+            excused: groups == Memberships::ASIDE,
             groups,
-            excused: false,
             counts: Counts::Not,
         });
         self.settle(ix);
@@ -281,7 +282,7 @@ impl Tracker {
     /// The box is expected again: it has one full deadline from now on. One that is gone already stays so.
     pub fn fresh_box(&mut self, ix: BoxIx, now: Mono) {
         let Some(cell) = self.cell_mut(ix) else { return };
-        cell.excused = false;
+        cell.excused = cell.groups == Memberships::ASIDE;
         // The gap over which it was not expected says nothing about its path.
         cell.last = None;
         match &mut cell.state {

@@ -3,10 +3,14 @@
 //!
 //! It speaks what healthchecks.io, Cronitor and Uptime Kuma take: a `GET` or `POST` of a secret URL; and, if there is a
 //! `fail_url`, a `POST` with the reasons in its body once they change. It repairs nothing.
+//!
+//! On a thread of its own: a task that blocks a thread of the server's runtime may stop every timer of that runtime. The
+//! pings would stop as well then, which is right; but nobody could say why.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use super::healthy::{Facts, Sick, healthy};
@@ -48,8 +52,32 @@ pub fn client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-/// Pings. Never ends.
-pub async fn run(app: Arc<App>, settings: DeadMan, client: reqwest::Client, metrics: DeadManMetrics) {
+/// Pings from a thread of its own, until `stop` ends or is dropped.
+pub fn spawn(
+    app: Arc<App>,
+    settings: DeadMan,
+    client: reqwest::Client,
+    metrics: DeadManMetrics,
+    stop: oneshot::Receiver<()>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = stop => {}
+                () = run(app, settings, client, metrics) => {}
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name("dead man".to_owned())
+        .spawn(work)
+        .map(drop)
+}
+
+async fn run(app: Arc<App>, settings: DeadMan, client: reqwest::Client, metrics: DeadManMetrics) {
     let mut said = Said::default();
     tokio::time::sleep(FIRST.min(settings.every)).await;
     let mut looks = tokio::time::interval(settings.every);

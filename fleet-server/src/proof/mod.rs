@@ -19,3 +19,6 @@ pub mod rows;
 pub mod sink;
 pub mod canary;
 pub mod metrics;
+
+#[cfg(test)]
+mod tests;

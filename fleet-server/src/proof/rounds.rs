@@ -180,3 +180,152 @@ impl Rounds {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A canary on a server that takes its beats, judges after 6 s, and delivers half a second later; as told.
+    struct World {
+        rounds: Rounds,
+        now: Mono,
+        takes: bool,
+        judges: Result<(), &'static str>,
+        notices: bool,
+        delivers: bool,
+        pauses: u64,
+        taken: Option<Mono>,
+        out: Vec<(u64, Outcome)>,
+    }
+
+    impl World {
+        fn new(every: u64) -> Self {
+            let settings = CanarySettings {
+                every: Duration::from_secs(every),
+                grace: Duration::from_secs(20),
+                receiver: None,
+            };
+            Self {
+                rounds: Rounds::new(&settings, Mono::START),
+                now: Mono::START,
+                takes: true,
+                judges: Ok(()),
+                notices: true,
+                delivers: true,
+                pauses: 0,
+                taken: None,
+                out: Vec::new(),
+            }
+        }
+
+        fn run(&mut self, secs: u64) {
+            for tenth in 0..secs * 10 {
+                self.now = self.now + 100 * MS;
+                let beats = self.rounds.beats() && tenth % 10 == 0;
+                if beats && self.takes {
+                    self.taken = Some(self.now);
+                }
+                let silent = self.taken.map_or(Duration::MAX, |taken| self.now.since(taken));
+                let dark = self.notices && self.judges.is_ok() && silent >= Duration::from_secs(6);
+                let told = dark && self.delivers && silent >= Duration::from_millis(6500);
+                let sees = Sees {
+                    now: self.now,
+                    judges: self.judges,
+                    pauses: self.pauses,
+                    state: if dark { Liveness::Dark } else { Liveness::Live },
+                    dark_after: Duration::from_secs(6),
+                    taken: self.taken,
+                    error: (!self.takes).then(|| "connection refused".to_owned()),
+                    missing: if told { vec![] } else { vec!["fleet-canary".into()] },
+                };
+                if let Some(outcome) = self.rounds.step(&sees) {
+                    self.out.push((self.now.since(Mono::START).as_secs(), outcome));
+                }
+            }
+        }
+
+        fn stage(&self) -> Stage {
+            match &self.out.last().unwrap().1 {
+                Outcome::Failed(failed) => failed.stage,
+                other @ (Outcome::Proven(_) | Outcome::Skipped(_)) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn it_dies_on_schedule_and_is_told_from_its_last_beat_on() {
+        let mut world = World::new(60);
+        world.run(600);
+        let took: Vec<_> = world.out.iter().map(|(_, outcome)| outcome.clone()).collect();
+        assert_eq!(
+            took,
+            vec![Outcome::Proven(Duration::from_millis(6500)); took.len()]
+        );
+        let at: Vec<u64> = world.out.iter().map(|(at, _)| *at).collect();
+        assert!(at[0] <= 40 && (9..=10).contains(&at.len()), "{at:?}");
+        assert!(
+            at.windows(2).all(|pair| (59..=62).contains(&(pair[1] - pair[0]))),
+            "{at:?}"
+        );
+    }
+
+    #[test]
+    fn each_break_of_the_way_is_named_after_the_deadline_and_the_grace() {
+        let mut world = World::new(60);
+        world.takes = false;
+        world.run(70);
+        assert_eq!((world.out[0].0, world.stage()), (56, Stage::Ingest));
+        let mut world = World::new(60);
+        world.notices = false;
+        world.run(70);
+        assert_eq!(world.stage(), Stage::Verdict);
+        let mut world = World::new(60);
+        world.delivers = false;
+        world.run(70);
+        assert_eq!((world.out[0].0, world.stage()), (56, Stage::Delivery));
+        world.delivers = true;
+        world.run(70);
+        assert!(
+            matches!(world.out[1], (_, Outcome::Proven(_))),
+            "tried again soon: {:?}",
+            world.out
+        );
+    }
+
+    #[test]
+    fn while_nobody_is_judged_or_the_server_was_away_nothing_is_proven() {
+        let mut world = World::new(900);
+        world.judges = Err("warming_up");
+        world.run(100);
+        assert_eq!(world.out[0], (30, Outcome::Skipped("warming_up")));
+        assert_eq!(
+            world.out[1],
+            (90, Outcome::Skipped("warming_up")),
+            "tried again soon"
+        );
+        world.judges = Ok(());
+        world.run(65);
+        assert!(matches!(world.out[2].1, Outcome::Proven(_)));
+        world.run(890);
+        assert!(world.rounds.died().is_some() || world.out.len() > 3);
+        world.judges = Err("blind");
+        world.run(10);
+        let mut world = World::new(60);
+        world.notices = false;
+        world.run(40);
+        world.pauses += 1;
+        world.run(30);
+        assert_eq!(world.out.last().unwrap().1, Outcome::Skipped("paused"));
+    }
+
+    #[test]
+    fn it_beats_unless_it_is_dead() {
+        let mut world = World::new(60);
+        world.run(28);
+        assert!(world.rounds.beats() && world.rounds.died().is_none());
+        world.run(5);
+        assert!(!world.rounds.beats() && world.rounds.died().is_some());
+    }
+}

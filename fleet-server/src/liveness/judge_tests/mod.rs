@@ -13,6 +13,7 @@ use crate::liveness::event::{BlindWhy, Cause, What};
 use crate::liveness::self_doubt::TICK;
 
 mod alone;
+mod aside;
 mod excused;
 mod server;
 mod storms;

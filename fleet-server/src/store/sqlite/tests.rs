@@ -716,3 +716,66 @@ fn a_full_disk_takes_the_reserve_and_the_next_attempt_is_written() {
     store.tidy(at(120), false).unwrap();
     assert!(reserve.exists(), "it comes again when there is room");
 }
+
+#[test]
+fn what_nobody_has_heard_of_is_told_apart_from_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let unheard = |store: &mut SqliteStore| -> Vec<(String, Timestamp)> {
+        let found = store.unheard().unwrap();
+        found
+            .into_iter()
+            .map(|each| (each.receiver, each.oldest))
+            .collect()
+    };
+    let rows = [row("mail", 1, 1), row("hook", 1, 1), row("mail", 2, 1)];
+    store
+        .commit(&[change(1, 1, None), change(2, 1, None)], &rows)
+        .unwrap();
+    assert_eq!(
+        unheard(&mut store),
+        [("hook".into(), at(1)), ("mail".into(), at(1))]
+    );
+    assert_eq!(store.waiting_for(1).unwrap(), ["hook", "mail"]);
+    // The hook takes incident 1: of that somebody has heard, of incident 2 nobody.
+    store.delivered(2, at(5)).unwrap();
+    assert_eq!(unheard(&mut store), [("mail".into(), at(2))]);
+    assert_eq!(store.waiting_for(1).unwrap(), ["mail"]);
+    // That mail fails is told to the hook: only once it has taken that, somebody knows.
+    let mut failing = change(3, 1, None);
+    failing.incident.kind = Kind::ReceiverFailing;
+    failing.incident.details.insert("receiver".into(), "mail".into());
+    store.commit(&[failing.clone()], &[row("hook", 3, 1)]).unwrap();
+    assert_eq!(
+        unheard(&mut store),
+        [("hook".into(), at(3)), ("mail".into(), at(2))]
+    );
+    store.delivered(4, at(6)).unwrap();
+    assert_eq!(unheard(&mut store), []);
+    // It is said to be well again, and still has not taken it.
+    failing.incident.resolved_at = Some(at(9));
+    failing.revision = 2;
+    store.commit(&[failing], &[]).unwrap();
+    assert_eq!(unheard(&mut store), [("mail".into(), at(2))]);
+}
+
+#[test]
+fn the_canarys_incidents_are_listed_only_if_asked_for_and_kept_for_a_week() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut proof = change(1, 1, Some(at(10)));
+    proof.incident.box_name = Some(crate::incident::canary::name());
+    store.commit(&[proof, change(2, 1, Some(at(10)))], &[]).unwrap();
+    let listed = |store: &mut SqliteStore, except_box| {
+        let filter = IncidentFilter {
+            except_box,
+            limit: 9,
+            ..IncidentFilter::default()
+        };
+        store.incidents(&filter).unwrap().1
+    };
+    let canary = Some(crate::incident::canary::name());
+    assert_eq!((listed(&mut store, canary), listed(&mut store, None)), (1, 2));
+    store.retain(at(10 + 8 * 24 * 3600)).unwrap();
+    assert_eq!(listed(&mut store, None), 1, "people's are kept for a year");
+}
