@@ -24,7 +24,7 @@ pub struct Alert {
     pub revision: u32,
     /// What happened. What a receiver hears first of an incident is always `opened`, whenever that is.
     pub event: EventKind,
-    /// An operator tries the receiver; nothing is wrong.
+    /// An operator tries the receiver, or the server's canary does; nothing is wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub test: bool,
     /// To which incident.

@@ -1,18 +1,16 @@
 //! `[dead_man]` and `[canary]`: how the server proves itself.
 
-use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
+use fleet_config::address::is_private;
 use fleet_config::section::{Item, Section};
 use protocol::names::Word;
 use url::Url;
 
+use super::secrets::{secret, url_in};
 use crate::incident::canary;
 use crate::settings::{CanarySettings, DeadMan, PingMethod, Receiver, SecretUrl};
 
-/// Bytes of a file that holds a URL.
-const URL_BYTES: u64 = 4096;
 /// How often the service outside is pinged.
 const PING_EVERY: Duration = Duration::from_secs(60);
 /// Longer than the longest wait that a receiver may ask for (5 min): one that asks for it is not nobody.
@@ -114,48 +112,30 @@ fn method(item: &Item<'_>) -> Option<PingMethod> {
     }
 }
 
-/// A URL given as it is, or in a file; not both.
+/// A URL given as it is, or in a file; not both. It is a secret either way, and no message repeats it.
 fn one_url(section: &Section<'_>, key: &'static str, file_key: &'static str) -> Option<SecretUrl> {
     match (section.item(key), section.item(file_key)) {
         (Some(_), Some(item)) => {
             item.wrong(format!("stands beside {key}; give only one of the two"));
             None
         }
-        (Some(item), None) => match secret_url(item.text()?) {
-            Ok(url) => Some(url),
-            Err(why) => {
-                item.wrong_and_secret(why);
-                None
-            }
-        },
-        (None, Some(item)) => match read(&item.path()?).and_then(|text| secret_url(&text)) {
-            Ok(url) => Some(url),
-            Err(why) => {
-                item.wrong(why);
-                None
-            }
-        },
+        (Some(item), None) => open_url(&item),
+        (None, Some(item)) => url_in(&item, &secret(&item, "the address that the service gave you")?),
         (None, None) => None,
     }
 }
 
-/// The text never repeats the URL.
-fn secret_url(text: &str) -> Result<SecretUrl, String> {
-    let url =
-        Url::parse(text.trim()).map_err(|err| format!("holds no URL ({err}); it begins with https://"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("holds no web address; it begins with https:// and a host".to_owned());
+fn open_url(item: &Item<'_>) -> Option<SecretUrl> {
+    let url = Url::parse(item.text()?).ok().filter(Url::has_host);
+    let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        item.wrong_and_secret("is no web address; it begins with https:// and a host");
+        return None;
+    };
+    if url.scheme() != "https" && !is_private(&url) {
+        item.wrong_and_secret(
+            "would be sent in the clear, and who reads it can ping in our place; use https://",
+        );
+        return None;
     }
-    Ok(SecretUrl::new(url))
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(URL_BYTES + 1).read_to_string(&mut text))
-        .map_err(|err| format!("cannot be read: {err}; the server's user must be able to read it"))?;
-    if text.len() as u64 > URL_BYTES {
-        return Err(format!("is over {URL_BYTES} bytes long; that is no URL"));
-    }
-    Ok(text)
+    Some(SecretUrl::new(url))
 }

@@ -13,8 +13,6 @@ use crate::settings::CanarySettings;
 
 /// The sink's name among receivers. No receiver of a configuration may have it.
 pub const SINK: &str = NAME;
-/// What stands before the summary that a real receiver gets.
-const TEST: &str = "TEST, nothing to do: ";
 
 /// The rows for a change of an incident of the canary's; none if there is no canary any more.
 pub fn rows(change: &Change, settings: Option<&CanarySettings>) -> Vec<OutboxRow> {
@@ -23,8 +21,8 @@ pub fn rows(change: &Change, settings: Option<&CanarySettings>) -> Vec<OutboxRow
     };
     let real = settings.receiver.as_ref().map(|name| {
         let mut row = row(change, name.to_string(), false);
+        row.alert.test = true;
         row.alert.incident.severity = Severity::Info;
-        row.alert.incident.summary.insert_str(0, TEST);
         row
     });
     [row(change, SINK.to_owned(), false)]
