@@ -22,6 +22,8 @@ use crate::liveness::BoxIx;
 use crate::liveness::event::{BlindWhy, Cause, Event, Group, StormWhy, Transition, What};
 use crate::liveness::time::Moment;
 
+/// What says that a box is gone.
+const ABSENCES: [Kind; 3] = [Kind::BoxDark, Kind::BoxSilent, Kind::PlannedOverdue];
 /// From this share on a group is dark as a whole.
 const WHOLE: f64 = 0.9;
 
@@ -57,6 +59,11 @@ impl Storm {
                 format!(
                     "{group}: {gone} of {expected} boxes dark ({percent} %), all at once. Look at what they share: \
                      site, uplink, provider."
+                )
+            }
+            StormWhy::Absence => {
+                format!(
+                    "{group}: {gone} of {expected} boxes are still dark now that their maintenance or silence is over"
                 )
             }
             StormWhy::Rate => format!(
@@ -239,7 +246,7 @@ impl Ledger {
 
     /// Whatever said that it is gone ends.
     fn present(&mut self, ix: BoxIx, said: &str, now: Moment) -> Vec<Change> {
-        [Kind::BoxDark, Kind::BoxSilent, Kind::PlannedOverdue]
+        ABSENCES
             .into_iter()
             .filter_map(|kind| self.resolve(&about(kind, ix), said.to_owned(), now))
             .collect()
@@ -280,6 +287,25 @@ impl Ledger {
         self.say(about(Kind::BoxSilent, ix), say, Tell::Receivers, now)
             .into_iter()
             .collect()
+    }
+
+    /// The open incident that says that the box is gone.
+    pub fn absence_of(&self, ix: BoxIx) -> Option<&Incident> {
+        ABSENCES
+            .into_iter()
+            .find_map(|kind| self.incident(&about(kind, ix)))
+    }
+
+    /// A storm tells of the box from now on, together with others.
+    pub fn told_with_others(&mut self, ix: BoxIx, now: Moment) -> Vec<Change> {
+        let said = format!(
+            "{} is still gone now that it is not muted any more; told of with the others that are",
+            self.name(ix)
+        );
+        let ended = ABSENCES
+            .into_iter()
+            .filter_map(|kind| self.end(&about(kind, ix), said.clone(), now));
+        ended.collect()
     }
 
     /// Members of a storm are told of with it.

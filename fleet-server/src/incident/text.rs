@@ -84,6 +84,7 @@ pub fn storm_word(why: StormWhy) -> &'static str {
         StormWhy::Share => "share",
         StormWhy::Rate => "rate",
         StormWhy::Settled => "settled",
+        StormWhy::Absence => "unmuted",
     }
 }
 

@@ -99,11 +99,13 @@ pub enum StormWhy {
     Rate,
     /// They turned out to be gone when the server's blindness ended.
     Settled,
+    /// They went while they were muted, and are gone still.
+    Absence,
 }
 
 impl StormWhy {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Share, Self::Rate, Self::Settled];
+    pub const ALL: [Self; 4] = [Self::Share, Self::Rate, Self::Settled, Self::Absence];
 }
 
 /// Why the server doubts itself.

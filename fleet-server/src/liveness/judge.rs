@@ -137,6 +137,12 @@ impl Judge {
         self.tracker.fresh_box(ix, now);
     }
 
+    /// Boxes that could be gone until now, and are gone still. Answers with those that a storm tells of from now on; the
+    /// others are told of one by one.
+    pub fn still_gone(&mut self, gone: &[BoxIx], now: Moment) -> Vec<BoxIx> {
+        self.storms.still_gone(&mut self.tracker, gone, now)
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Moment) {
         match self.doubt.pause(now.mono) {

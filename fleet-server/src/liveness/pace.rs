@@ -10,7 +10,7 @@ use super::time::Mono;
 /// The minute.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Boxes that are told of alone in a minute. The next ones join one incident for all that are too many.
-const ALONE: usize = 8;
+pub(super) const ALONE: usize = 8;
 /// Boxes in a minute that stayed dark when their group came back.
 const STRAGGLERS: usize = 4;
 /// Groups in a minute. The next ones join the same incident.

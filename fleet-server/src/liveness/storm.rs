@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::BoxIx;
 use super::census::{Count, GroupIx};
 use super::event::{Cause, Event, Group, StormWhy};
-use super::pace::Pace;
+use super::pace::{ALONE, Pace};
 use super::rush::Rush;
 use super::time::{Moment, Mono};
 use super::tracker::{Proposal, Tracker, Verdict, with_group};
@@ -163,6 +163,42 @@ impl Storms {
         let gone = gone.collect();
         self.begin(tracker, (GroupIx::FLEET, StormWhy::Settled), gone, now);
         self.judge(tracker, &[], now);
+    }
+
+    /// Boxes that could be gone until now, and are gone still: a few are told of one by one, more are one storm. Answers
+    /// with those that are in one.
+    pub fn still_gone(&mut self, tracker: &mut Tracker, gone: &[BoxIx], now: Moment) -> Vec<BoxIx> {
+        let many = gone.len() > ALONE;
+        let told_here = |_: &&BoxIx| many || !self.pace.alone(now.mono);
+        let together: BTreeSet<BoxIx> = gone.iter().filter(told_here).copied().collect();
+        let Some(group) = shared_group(tracker, &together) else {
+            return Vec::new();
+        };
+        if let Some(storm) = self.open.iter_mut().find(|storm| storm.group == group) {
+            storm.members.extend(&together);
+            storm.peak = storm.peak.max(storm.members.len());
+            storm.joined = now.mono;
+            storm.ebbing = false;
+            storm.news = true;
+        } else {
+            let of = tracker.census.group(group).clone();
+            let group = tracker.census.hold(of.clone());
+            // Gone long before, they are not expected by the census.
+            let expected = tracker.census.all(group).expected as usize + together.len();
+            let mut storm = Storm::new(group, StormWhy::Absence, expected, now.mono);
+            storm.peak = together.len();
+            storm.told_peak = storm.peak;
+            storm.members.clone_from(&together);
+            tracker.events.push(Event::StormOpened {
+                group: of,
+                why: StormWhy::Absence,
+                members: together.iter().copied().collect(),
+                expected: expected as u32,
+                at: now,
+            });
+            self.open.push(storm);
+        }
+        together.into_iter().collect()
     }
 
     fn judge_one(&mut self, tracker: &mut Tracker, proposal: Proposal, now: Moment) {
@@ -377,7 +413,8 @@ impl Storm {
     fn takes(&self, now: Mono) -> bool {
         let most = self.members.len() as f64 >= MOST * self.expected as f64;
         let whole = self.group != GroupIx::FLEET && most && self.why == StormWhy::Share;
-        !self.ebbing && (whole || now.since(self.joined) < FRESH)
+        let open = !self.ebbing && self.why != StormWhy::Absence;
+        open && (whole || now.since(self.joined) < FRESH)
     }
 
     /// Takes in who joined in this tick.
@@ -436,7 +473,7 @@ impl Storm {
         let (share, number) = STRAGGLERS;
         let left = self.members.len();
         let few = match self.why {
-            StormWhy::Share | StormWhy::Settled => {
+            StormWhy::Share | StormWhy::Settled | StormWhy::Absence => {
                 let calm = (self.expected as f64 * CALM) as usize;
                 left <= ((self.peak as f64 * share) as usize).min(number.max(calm))
             }
@@ -455,6 +492,17 @@ impl Storm {
         let nobody = left == 0 && self.group != GroupIx::FLEET;
         self.ebbing = nobody || now.since(since) >= after;
     }
+}
+
+/// The narrowest group that all of them are in; none, if there is nobody.
+fn shared_group(tracker: &Tracker, boxes: &BTreeSet<BoxIx>) -> Option<GroupIx> {
+    let mut boxes = boxes.iter();
+    let mut shared: Vec<GroupIx> = tracker.groups_of(*boxes.next()?).collect();
+    for ix in boxes {
+        let groups: Vec<GroupIx> = tracker.groups_of(*ix).collect();
+        shared.retain(|group| groups.contains(group));
+    }
+    shared.first().copied()
 }
 
 /// The group that explains best who is overdue besides this box, if any does.

@@ -160,7 +160,8 @@ impl<K: Keep> Sweep<K> {
         let now = moment(&self.clock);
         if self.unsaved.len() < UNSAVED_MAX {
             let mut changes = self.drain(now);
-            changes.extend(self.muting.look(&self.intake.shared, now));
+            let untold = |incident| self.planner.is_untold(incident);
+            changes.extend(self.muting.look(&self.intake.shared, now, untold));
             let events = {
                 let mut judge = self.intake.shared.judge();
                 judge.tick(now);

@@ -82,23 +82,24 @@ impl Muting {
         self.note(record);
     }
 
-    /// Time has passed.
-    pub(super) fn look(&mut self, shared: &Shared, now: Moment) -> Vec<Change> {
+    /// Time has passed. `untold`: of this open incident nobody was told.
+    pub(super) fn look(&mut self, shared: &Shared, now: Moment, untold: impl Fn(i64) -> bool) -> Vec<Change> {
         let (ended, epoch) = {
             let mut mutes = self.mutes();
             (mutes.ended(now.wall), mutes.epoch())
         };
         ended.iter().for_each(log);
+        let mut changes = Vec::new();
         let changed = self.epoch.replace(epoch) != Some(epoch);
         if changed || now.mono >= self.next_round {
             self.next_round = now.mono + ROUND_EVERY;
-            self.excuse(shared, now);
+            changes = self.excuse(shared, now, untold);
         }
-        if !changed && now.mono < self.next_books {
-            return Vec::new();
+        if changed || now.mono >= self.next_books {
+            self.next_books = now.mono + BOOKS_EVERY;
+            changes.extend(self.books(shared, now));
         }
-        self.next_books = now.mono + BOOKS_EVERY;
-        self.books(shared, now)
+        changes
     }
 
     /// Pauses to be written now, if any.
@@ -136,27 +137,48 @@ impl Muting {
         }
     }
 
-    /// Who may be gone now is excused; who may not be any more has a full deadline.
-    fn excuse(&mut self, shared: &Shared, now: Moment) {
-        let may_be_gone = {
+    /// Who may be gone now is excused; who may not be any more has a full deadline, or is told of if it is gone.
+    fn excuse(&mut self, shared: &Shared, now: Moment, untold: impl Fn(i64) -> bool) -> Vec<Change> {
+        let (may_be_gone, still_gone) = {
             let ledger = shared.ledger();
             let mutes = self.mutes();
-            let may = |name: &BoxName, labels| mutes.may_be_gone(name, labels, now.wall).is_some();
-            let facts = ledger
-                .all_facts()
-                .filter(|facts| !facts.info.id.is_canary() && may(&facts.info.name, &facts.info.labels));
-            facts.map(|facts| facts.info.ix).collect::<BTreeSet<_>>()
+            let mut may_be_gone = BTreeSet::new();
+            let mut still_gone = Vec::new();
+            for facts in ledger.all_facts().filter(|facts| !facts.info.id.is_canary()) {
+                let (ix, info) = (facts.info.ix, &facts.info);
+                if mutes.may_be_gone(&info.name, &info.labels, now.wall).is_some() {
+                    may_be_gone.insert(ix);
+                    continue;
+                }
+                // It stands in the books that it was muted: so a restart at the very end of a maintenance costs nothing.
+                let absence = (facts.open > 0).then(|| ledger.absence_of(ix)).flatten();
+                let news = absence.is_some_and(|incident| {
+                    let was_muted = incident.details.contains_key(MUTED_BY);
+                    was_muted && untold(incident.id) && mutes.muted(incident, now.wall).is_none()
+                });
+                if news {
+                    still_gone.push(ix);
+                }
+            }
+            (may_be_gone, still_gone)
         };
-        let mut judge = shared.judge();
-        for ix in self.excused.difference(&may_be_gone) {
-            judge.fresh_box(*ix, now.mono);
-        }
-        // All of them: one that was removed and came again is another cell.
-        for ix in &may_be_gone {
-            judge.excuse(*ix);
-        }
-        drop(judge);
+        let with_others = {
+            let mut judge = shared.judge();
+            for ix in self.excused.difference(&may_be_gone) {
+                judge.fresh_box(*ix, now.mono);
+            }
+            // All of them: one that was removed and came again is another cell.
+            for ix in &may_be_gone {
+                judge.excuse(*ix);
+            }
+            judge.still_gone(&still_gone, now)
+        };
         self.excused = may_be_gone;
+        let mut ledger = shared.ledger();
+        let ended = with_others
+            .into_iter()
+            .flat_map(|ix| ledger.told_with_others(ix, now));
+        ended.collect()
     }
 
     /// Who mutes an open incident, or that nobody does any more, stands in its history.

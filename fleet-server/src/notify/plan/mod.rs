@@ -113,6 +113,11 @@ impl Planner {
         }
     }
 
+    /// Whether the incident is open, nobody was told of it, and nobody has it in hand.
+    pub fn is_untold(&self, incident: i64) -> bool {
+        self.open.get(&incident).is_some_and(Entry::is_untold)
+    }
+
     /// The rows of `change`.
     pub fn plan(&mut self, change: &Change, now: Timestamp) -> Vec<OutboxRow> {
         if is_canarys(&change.incident) {

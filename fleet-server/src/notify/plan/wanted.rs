@@ -208,6 +208,11 @@ impl Entry {
         to
     }
 
+    /// Whether nobody was told of it, and nobody has it in hand.
+    pub(super) fn is_untold(&self) -> bool {
+        self.told.is_empty() && !self.acked
+    }
+
     /// `receiver` is told at `at`.
     pub(super) fn tell(&mut self, receiver: &str, at: Timestamp) {
         let told = self
