@@ -1,11 +1,12 @@
 //! The shell in paused time, over a store that can be made to fail: what is written, when, and what a restart knows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use protocol::heartbeat::{Goodbye, GoodbyeWhy, Heartbeat};
+use jiff::tz::TimeZone;
+use protocol::heartbeat::{Goodbye, GoodbyeWhy, Heartbeat, Paused};
 use protocol::incident::{EventKind, Incident, Kind};
 use protocol::mute::MuteRecord;
 use protocol::names::{BoxName, Labels, Word};
@@ -19,11 +20,15 @@ use super::view::{BoxView, Health, NotReady, View};
 use super::*;
 use crate::liveness::record::Record;
 use crate::liveness::{BoxIx, ConnId};
+use crate::mute::Mutes;
 use crate::notify::plan::Planner;
 use crate::settings::{
     IncidentRules, LivenessSettings, Receiver, ReceiverKind, Templates, Webhook, WitnessSettings,
 };
 use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport, Told};
+
+#[path = "muting_tests.rs"]
+mod muting;
 
 #[derive(Default)]
 struct FakeStore {
@@ -33,6 +38,7 @@ struct FakeStore {
     rows: Mutex<Vec<OutboxRow>>,
     records: Mutex<HashMap<BoxId, Record>>,
     reports: Mutex<HashMap<BoxId, StoredReport>>,
+    mutes: Mutex<BTreeMap<i64, MuteRecord>>,
     woken: AtomicUsize,
 }
 
@@ -117,8 +123,11 @@ impl Keep for FakeStore {
         Ok(())
     }
 
-    async fn pauses(&self, _pauses: Vec<MuteRecord>) -> Result<(), StoreError> {
-        self.answer()
+    async fn pauses(&self, pauses: Vec<MuteRecord>) -> Result<(), StoreError> {
+        self.answer()?;
+        let mut mutes = self.mutes.lock().unwrap();
+        mutes.extend(pauses.into_iter().map(|pause| (pause.id, pause)));
+        Ok(())
     }
 }
 
@@ -129,6 +138,7 @@ struct World {
     boxes: Vec<SimBox>,
     witness: Targets,
     server: Option<Server>,
+    mutes: Book,
     /// Reports that were asked for, sent, and taken.
     taken: usize,
 }
@@ -146,6 +156,7 @@ struct SimBox {
     session: u128,
     seq: u64,
     goodbye: Option<Goodbye>,
+    paused: Option<Paused>,
     report: Option<Box<Report>>,
 }
 
@@ -160,11 +171,13 @@ impl World {
                     session: at as u128 + 1,
                     seq: 0,
                     goodbye: None,
+                    paused: None,
                     report: None,
                 })
                 .collect(),
             witness: Targets::default(),
             server: None,
+            mutes: Book::default(),
             taken: 0,
         };
         world.start();
@@ -175,7 +188,11 @@ impl World {
         let infos = (0..self.boxes.len() as u32)
             .map(|at| info(at, self.witness.clone()))
             .collect();
-        let mut planner = Planner::new(vec!["hook".into()], vec![]);
+        let kept = self.store.mutes.lock().unwrap().values().cloned().collect();
+        self.mutes = Arc::new(Mutex::new(Mutes::new(kept, 1, |_| Some(TimeZone::UTC))));
+        let book = Arc::clone(&self.mutes);
+        let muted = move |incident: &Incident, now| book.lock().unwrap().muted(incident, now).is_some();
+        let mut planner = Planner::new(vec!["hook".into()], vec![]).with_muted(Box::new(muted));
         planner.restore(&self.store.loaded().incidents, &self.store.told_when());
         let store = Arc::clone(&self.store);
         let wake: Wake = Box::new(move || {
@@ -188,7 +205,8 @@ impl World {
             Arc::clone(&self.store),
             self.clock.clone(),
             (planner, wake),
-        );
+        )
+        .with_mutes(Arc::clone(&self.mutes));
         let (stop, stopped) = oneshot::channel();
         self.server = Some(Server {
             intake: sweep.intake(),
@@ -235,7 +253,7 @@ impl World {
             sent_at: self.clock.wall(),
             units: vec![],
             goodbye: sim.goodbye.clone(),
-            paused: None,
+            paused: sim.paused.clone(),
             report_id: sim.report.as_ref().map(|report| report.id),
             report_stale_secs: None,
             check_every_secs: Some(120),
