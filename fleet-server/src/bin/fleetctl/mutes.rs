@@ -25,7 +25,7 @@ pub(crate) enum SilenceCommand {
     /// Tells nobody of matching incidents for a while; they are opened and shown all the same.
     Add {
         #[command(flatten)]
-        what: What,
+        what: Box<What>,
         /// Only this kind; may be given several times.
         #[arg(long = "kind", value_name = "KIND")]
         kinds: Vec<Kind>,
@@ -33,7 +33,7 @@ pub(crate) enum SilenceCommand {
         #[arg(long = "severity", value_name = "SEVERITY")]
         severities: Vec<Severity>,
         #[command(flatten)]
-        when: When,
+        when: Box<When>,
     },
     /// Lists those that are active or pending.
     List {
@@ -59,9 +59,9 @@ pub(crate) enum MaintenanceCommand {
     /// Lets matching boxes go for a while: nothing about them is told. Those still gone at its end are told at once.
     Add {
         #[command(flatten)]
-        what: What,
+        what: Box<What>,
         #[command(flatten)]
-        when: When,
+        when: Box<When>,
     },
     /// Lists those that are active or pending, boxes' own pauses among them.
     List {
