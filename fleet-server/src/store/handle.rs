@@ -2,6 +2,7 @@
 //!
 //! It knows no SQL and no record: a call is a closure over [`Store`].
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -148,7 +149,10 @@ fn work(mut store: Box<dyn Store>, jobs: &Receiver<Message>, clock: &dyn Fn() ->
 
 /// A failure is logged once, until its text changes.
 fn tidy(store: &mut dyn Store, now: Timestamp, last: bool, said: &mut Option<String>) {
-    let failure = store.tidy(now, last).err().map(|err| err.to_string());
+    let failure = store.tidy(now, last).err().map(|err| match err.source() {
+        Some(why) => format!("{err}: {why}"),
+        None => err.to_string(),
+    });
     if failure != *said {
         if let Some(text) = &failure {
             tracing::warn!(error = %text, "the store cannot do its own chores");

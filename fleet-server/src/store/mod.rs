@@ -409,6 +409,14 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The disk does not do what it is told (it turned read-only under a running server, or is dying).
+    #[error("{}: its disk fails ({detail}); look whether its file system turned read-only (mount, dmesg), the server goes on by itself", .path.display())]
+    DiskFails {
+        /// The database.
+        path: PathBuf,
+        /// What the database says.
+        detail: String,
+    },
     /// Damaged.
     #[error("{}: is damaged ({detail}); restart the server: it sets the file aside and starts a new one", .path.display())]
     Corrupt {

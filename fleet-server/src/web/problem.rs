@@ -154,6 +154,7 @@ impl From<StoreError> for Refusal {
             StoreError::Busy { .. }
             | StoreError::Full { .. }
             | StoreError::ReadOnly { .. }
+            | StoreError::DiskFails { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Newer { .. }
             | StoreError::Io { .. }

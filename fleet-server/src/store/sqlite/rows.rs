@@ -90,6 +90,10 @@ pub(super) fn classify(path: &Path, doing: &'static str, err: rusqlite::Error) -
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::ReadOnly { path },
+        Some(ErrorCode::SystemIoFailure) => StoreError::DiskFails {
+            path,
+            detail: err.to_string(),
+        },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt {
             path,
             detail: err.to_string(),

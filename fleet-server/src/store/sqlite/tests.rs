@@ -277,6 +277,16 @@ fn locked_and_read_only_are_told_apart() {
 }
 
 #[test]
+fn a_disk_that_turned_read_only_is_named_with_what_to_look_at() {
+    let broken =
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_WRITE), None);
+    let err = super::rows::classify(Path::new("/d/fleet.db"), "writing", broken);
+    assert!(matches!(err, StoreError::DiskFails { .. }), "{err:?}");
+    let said = err.to_string();
+    assert!(said.contains("/d/fleet.db") && said.contains("dmesg"), "{said}");
+}
+
+#[test]
 fn who_was_told_and_what_is_firing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());

@@ -141,8 +141,16 @@ fn ended(history: &History, incident: &Incident) -> Result<(), String> {
                 incident.kind, truth.name
             ))
         }
-        // Their beginning was explained, and they end when enough of their boxes do what each of them tells by itself.
-        Kind::SiteDark | Kind::ServerBlind => Ok(()),
+        // Their beginning was explained; they end when enough of their boxes came back.
+        Kind::SiteDark | Kind::ServerBlind => {
+            let heard = |truth: &BoxTruth| heard_between(truth, opened_ms, resolved_ms);
+            if history.boxes.iter().any(heard) {
+                return Ok(());
+            }
+            Err(format!(
+                "no box came back between {opened_ms} and {resolved_ms} ms"
+            ))
+        }
         _ => Err("nothing of the kind was done".to_owned()),
     }
 }
