@@ -45,6 +45,80 @@ fn the_documented_file_is_read() {
     assert!(settings.routes[1].receivers.is_empty());
 }
 
+const ON_CALL: &str = r#"
+[[receiver]]
+name = "hook"
+webhook = { url = "http://127.0.0.1:9999/" }
+[[receiver]]
+name = "phone"
+webhook = { url = "http://127.0.0.1:9998/" }
+[[route]]
+match = { severity = "page", labels = { customer = "acme" } }
+receivers = ["hook"]
+when = { days = ["mon-fri"], hours = "08:00-18:00", time_zone = "Europe/Berlin" }
+steps = [{ after = "5m", receivers = ["phone"] }, { after = "15m", receivers = ["hook", "phone"] }]
+remind = "1h"
+remind_acked = "8h"
+[[route]]
+receivers = ["phone"]
+when = { days = ["fri-mon", "wed"], hours = ["22:00-06:00", "12:00-13:00"] }
+[[severity]]
+match = { kind = "backup", labels = { tier = "gold" } }
+severity = "page"
+[flapping]
+after = 6
+within = "1h"
+"#;
+
+#[test]
+fn routes_with_steps_hours_and_reminders_are_read() {
+    let settings = read(ON_CALL).unwrap();
+    let route = &settings.routes[0];
+    let hour = Duration::from_secs(3600);
+    assert_eq!((route.remind, route.remind_acked), (Some(hour), Some(8 * hour)));
+    let steps: Vec<_> = route
+        .steps
+        .iter()
+        .map(|step| (step.after.as_secs(), step.receivers.len()))
+        .collect();
+    assert_eq!(steps, [(300, 1), (900, 2)]);
+    let open = |route: usize, at: &str| {
+        settings.routes[route]
+            .when
+            .as_ref()
+            .unwrap()
+            .at(at.parse().unwrap())
+            .open
+    };
+    // A Monday in winter, then in summer.
+    assert!(open(0, "2026-01-12T07:00:00Z") && !open(0, "2026-01-12T06:59:59Z"));
+    assert!(open(0, "2026-07-13T06:00:00Z") && !open(0, "2026-07-13T16:00:00Z"));
+    assert!(!open(0, "2026-01-11T12:00:00Z"), "a Sunday");
+    assert!(
+        open(1, "2026-01-12T23:00:00Z") && open(1, "2026-01-13T05:59:59Z"),
+        "Monday night"
+    );
+    assert!(!open(1, "2026-01-13T23:00:00Z"), "not Tuesday");
+    assert!(open(1, "2026-01-14T12:30:00Z"), "Wednesday noon");
+    let rules = &settings.incidents;
+    assert_eq!(
+        (rules.severities.len(), rules.severities[0].severity),
+        (1, Severity::Page)
+    );
+    let flapping = rules.flapping.unwrap();
+    assert_eq!(
+        (flapping.after, flapping.within, flapping.calm),
+        (6, hour, hour / 6)
+    );
+    assert!(
+        read("[flapping]\nenabled = false")
+            .unwrap()
+            .incidents
+            .flapping
+            .is_none()
+    );
+}
+
 #[test]
 fn an_empty_file_gives_the_defaults() {
     let settings = read("").unwrap();
@@ -124,6 +198,20 @@ fn every_mistake_names_file_line_key_value_and_fix() {
         ("[canary]\nreceiver = \"hok\"".into(), 2, &["canary.receiver", "hok", "no [[receiver]]"]),
         (with_hook("[canary]\nreceiver = \"hok\""), 5, &["canary.receiver", "hok", "receivers are hook"]),
         ("[[receiver]]\nname = \"fleet-canary\"\nwebhook = { url = \"http://h/\" }".into(), 1, &["receiver", "fleet-canary", "own canary"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nremind = \"1ms\""), 6, &["route[0].remind", "1ms", "1s to 7d"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nsteps = [{ after = \"5m\" }]"), 6, &["route[0].steps[0]", "receivers = [\"phone\"]"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nsteps = [{ after = \"5m\", receivers = [\"x\"] }]"), 6, &["route[0].steps[0].receivers[0]", "receivers are hook"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nsteps = [{ after = \"5m\", receivers = [] }, { after = \"4m\", receivers = [] }]"), 6, &["route[0].steps[1]", "later than the step before"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nwhen = { time_zone = \"UTC\" }"), 6, &["route[0].when", "neither days nor hours"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nwhen = { days = \"monday\" }"), 6, &["route[0].when.days", "\"monday\"", "mon-fri"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nwhen = { hours = \"8-18\" }"), 6, &["route[0].when.hours", "\"8-18\"", "08:00-18:00"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nwhen = { hours = \"08:00-08:00\" }"), 6, &["route[0].when.hours", "00:00-24:00"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nwhen = { days = \"mon\", time_zone = \"Berlin\" }"), 6, &["route[0].when.time_zone", "\"Berlin\"", "Europe/Berlin"]),
+        (with_hook("[[route]]\nreceivers = [\"hook\"]\nwhen = { day = \"mon\" }"), 6, &["route[0].when.day", "did you mean \"days\""]),
+        ("[[severity]]\nmatch = { kind = \"disk\" }".into(), 1, &["severity[0]", "how loud", "ticket"]),
+        ("[[severity]]\nseverity = \"loud\"".into(), 2, &["severity[0].severity", "\"loud\"", "page, ticket, info"]),
+        ("[flapping]\nafter = 1".into(), 2, &["flapping.after", "2 to 50"]),
+        ("[flapping]\ncalm = \"2d\"".into(), 2, &["flapping.calm", "2d", "1s to 1d"]),
         ("listen = ".into(), 1, &["not valid TOML"]),
         ("[liveness\n".into(), 1, &["not valid TOML"]),
     ];

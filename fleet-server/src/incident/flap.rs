@@ -7,8 +7,8 @@
 //! A pair is never sent for it, so N openings cost at most `2 * after` notifications, however large N is.
 //!
 //! The window is kept by the wall clock and stands in the incident (`details.flapping`), so that a restart changes
-//! nothing. While the server is blind, and for [`SETTLE`] after that and after a start, nothing is called calm: silence
-//! of the judge is no calm of the box.
+//! nothing. While the server is blind, and for a while ([`SETTLE`], or the calm if that is shorter) after that and after a
+//! start, nothing is called calm: silence of the judge is no calm of the box.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::change::Change;
+use super::facts::Facts;
 use super::gone::plain;
 use super::ledger::{Key, Ledger, Open, Say};
 use super::text::{Details, bounded, duration};
@@ -144,10 +145,19 @@ impl Ledger {
         }
         let blind = self.is_open(&plain(Kind::ServerBlind));
         if blind || self.openings.settled_at.is_none() {
-            self.openings.settled_at = now.wall.checked_add(SETTLE).ok();
+            self.openings.settled_at = now.wall.checked_add(SETTLE.min(rule.calm)).ok();
         }
         let settled = self.openings.settled_at.is_none_or(|at| now.wall >= at);
+        // A box that is gone is not calm, even where another incident tells of it.
+        let gone = |key: &Key| {
+            key.about
+                .and_then(|ix| self.facts(ix))
+                .is_some_and(Facts::is_gone)
+        };
         let calm = |key: &&Key| {
+            if gone(key) {
+                return false;
+            }
             let since = self
                 .open
                 .get(*key)

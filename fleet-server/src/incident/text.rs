@@ -1,7 +1,8 @@
 //! Sentences and figures for the person who is woken: what happened, since when, who says so, what was tried.
 //!
 //! `details` of every incident carries `runbook` (the heading to read) and, where the incident is about one of several
-//! things of a box, `subject` (the unit, the group, the receiver). Besides, by kind:
+//! things of a box, `subject` (the unit, the group, the receiver); `flapping` where it comes and goes ([`Flap`](super::flap::Flap)),
+//! `steps_from` where a route's steps do not count from its opening. Besides, by kind:
 //! - `box_dark` `box_silent` `planned_overdue`: `silent_for_secs`, `last_seen`, `cause` (`deadline`, `witness_confirmed`,
 //!   `host_answers`, `connection_closed`, `group`, `host_lost`), `others_gone`, `witnesses` (each `name`, `answer`,
 //!   `detail`, `age_secs`), `report` (`received_at`, `worst`, `not_ok`: check, status, why, summary), `last_remedy` (`at`, `unit`, `outcome`,

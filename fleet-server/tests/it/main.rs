@@ -11,6 +11,7 @@ mod binary;
 mod boxes;
 mod fixture;
 mod mutes;
+mod on_call;
 mod proof;
 mod receivers;
 mod tls;

@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 use crate::proof::{Outside, Process, now, pause, receiver, wait_for};
 
 /// A beat every 250 ms, dark after one second: a test has no minutes.
-const QUICK: &str =
+pub(crate) const QUICK: &str =
     "[liveness]\nevery = \"250ms\"\ndark_after = \"1s\"\ndark_after_max = \"2s\"\nwarm_up = \"1s\"\n";
 const BEAT: Duration = Duration::from_millis(250);
 
 /// A box that beats until it is told not to.
-struct SimBox {
+pub(crate) struct SimBox {
     up: Arc<AtomicBool>,
     paused: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl SimBox {
-    fn start(url: &Arc<Mutex<String>>, token: &str, n: u8) -> Self {
+    pub(crate) fn start(url: &Arc<Mutex<String>>, token: &str, n: u8) -> Self {
         let sim = Self {
             up: Arc::new(AtomicBool::new(true)),
             paused: Arc::default(),
@@ -46,7 +46,7 @@ impl SimBox {
         sim
     }
 
-    fn is_up(&self, up: bool) {
+    pub(crate) fn is_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
     }
 }
@@ -85,7 +85,7 @@ fn beat(mut stream: &TcpStream, token: &str, body: &str) -> std::io::Result<()> 
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test of processes runs in real time")]
-fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
 }
 

@@ -23,7 +23,9 @@ use crate::liveness::time::{Moment, Mono};
 use crate::store::BoxId;
 
 mod checks;
+mod flap;
 mod gone;
+mod hand;
 mod units;
 
 const GATEWAY: &str = "hermes-gateway.service";

@@ -1,12 +1,17 @@
 //! Who is told of a change, without time: the first match, the end to those who were told, the failing receiver.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use jiff::civil::{Time, Weekday};
+use jiff::tz::TimeZone;
 use protocol::incident::{EventKind, Kind, Severity, TimelineEntry};
 use protocol::names::{BoxName, Labels, Word};
 
 use super::*;
+use crate::hours::{Hours, Window};
 use crate::incident::change::Audience;
-use crate::settings::Matcher;
+use crate::settings::{Matcher, Step};
 
 fn change(id: i64, kind: Kind, severity: Severity, event: EventKind) -> Change {
     let at = Timestamp::from_second(1_763_755_200 + id).unwrap();
@@ -177,4 +182,106 @@ fn a_quiet_change_is_not_sent() {
     let mut quiet = change(1, Kind::BoxDark, Severity::Page, EventKind::Updated);
     quiet.notify = false;
     assert!(rows(&mut planner(vec![]), &quiet).is_empty());
+}
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_second(1_763_755_200 + secs).unwrap()
+}
+
+/// Of `open` incidents that all opened together, with a step and reminders.
+fn crowd(open: i64) -> Planner {
+    let hours = Hours::new(
+        [Weekday::Monday],
+        vec![Window {
+            from: Time::midnight(),
+            to: Time::midnight(),
+        }],
+        TimeZone::get("Europe/Berlin").unwrap(),
+    );
+    let mut route = route(Some(Severity::Page), &["hook"]);
+    route.steps = vec![Step {
+        after: Duration::from_secs(300),
+        receivers: vec![Word::new("mail").unwrap()],
+    }];
+    route.remind = Some(Duration::from_secs(3600));
+    let mut monday = route.clone();
+    monday.when = Some(hours);
+    let mut planner = planner(vec![monday, route]);
+    for id in 1..=open {
+        let mut change = change(id, Kind::BoxDark, Severity::Page, EventKind::Opened);
+        change.at = at(0);
+        change.incident.opened_at = at(0);
+        planner.plan(&change, at(0));
+    }
+    planner
+}
+
+/// Says what is due again, as the sweep does.
+fn say(planner: &mut Planner, now: Timestamp) -> usize {
+    let due = planner.due(now);
+    for nudge in &due {
+        let mut again = change(nudge.incident, Kind::BoxDark, Severity::Page, nudge.event);
+        again.incident.opened_at = at(0);
+        again.at = now;
+        again.to = Audience::Only(nudge.to.clone());
+        assert_eq!(planner.plan(&again, now).len(), nudge.to.len());
+    }
+    due.len()
+}
+
+#[test]
+fn what_is_due_at_once_is_said_at_a_bounded_pace_and_nothing_is_left_out() {
+    let mut planner = crowd(1200);
+    let said = |from: i64, planner: &mut Planner| -> Vec<usize> {
+        (from..from + 4).map(|secs| say(planner, at(secs))).collect()
+    };
+    assert_eq!(said(1, &mut planner), [0, 0, 0, 0]);
+    assert_eq!(said(300, &mut planner), [500, 500, 200, 0]);
+    assert_eq!(said(3600, &mut planner), [500, 500, 200, 0]);
+}
+
+#[test]
+fn a_receiver_new_in_the_configuration_is_told_of_what_is_open() {
+    let opened = change(7, Kind::BoxDark, Severity::Page, EventKind::Opened);
+    let stored = store::StoredIncident {
+        incident: opened.incident,
+        revision: 1,
+        ack: None,
+        timeline: vec![],
+    };
+    let told = store::Told {
+        incident: 7,
+        receiver: "gone".into(),
+        first: opened.at,
+        last: opened.at,
+    };
+    let mut planner = Planner::new(vec!["new".into()], vec![]);
+    planner.restore(&[stored], &[told]);
+    assert_eq!(say(&mut planner, at(60)), 1);
+    let end = rows(
+        &mut planner,
+        &change(7, Kind::BoxDark, Severity::Page, EventKind::Resolved),
+    );
+    assert_eq!(names(&end), ["new"]);
+    assert_eq!(say(&mut planner, at(61)), 0);
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release -p fleet-server --lib -- --ignored --nocapture crowd"]
+#[expect(clippy::disallowed_methods, reason = "it measures real time")]
+fn the_time_that_a_crowd_costs() {
+    let start = std::time::Instant::now();
+    let mut planner = crowd(10_000);
+    println!("10,000 opened: {:?}", start.elapsed());
+    let mut took = |what: &str, now: i64| {
+        let start = std::time::Instant::now();
+        let said = say(&mut planner, at(now));
+        println!("{what}: {said} said, {:?}", start.elapsed());
+    };
+    took("all looked at for the first time", 1);
+    took("nothing due", 2);
+    for secs in 300..322 {
+        took("a step is due", secs);
+    }
+    took("nothing due", 330);
 }
