@@ -175,7 +175,7 @@ impl Ledger {
     }
 
     /// An incident that flaps is well for now: it is held open.
-    pub(super) fn hold(&mut self, key: &Key, said: String, now: Moment) -> Option<Change> {
+    pub(super) fn hold(&mut self, key: &Key, said: &str, now: Moment) -> Option<Change> {
         let calm = self.rules.calm();
         let open = self.open.get_mut(key)?;
         let change = open.hold(said, calm, now.wall)?;
@@ -250,11 +250,11 @@ impl Open {
         is as f64 > was as f64 * BIGGER
     }
 
-    fn hold(&mut self, said: String, calm: Duration, now: Timestamp) -> Option<Change> {
+    fn hold(&mut self, said: &str, calm: Duration, now: Timestamp) -> Option<Change> {
         let flap = self.flap.as_mut().filter(|flap| flap.calm_since.is_none())?;
         flap.calm_since = Some(now);
-        flap.ended.clone_from(&said);
-        self.incident.summary = bounded(self.with_flapping(said.clone(), calm, now));
+        said.clone_into(&mut flap.ended);
+        self.incident.summary = bounded(self.with_flapping(said.to_owned(), calm, now));
         Some(self.change(
             EventKind::Updated,
             false,

@@ -282,7 +282,7 @@ impl Ledger {
     /// Ends the incident, if it is open; one that flaps is held open until it has been calm for a while.
     pub(super) fn resolve(&mut self, key: &Key, summary: String, now: Moment) -> Option<Change> {
         if self.open.get(key)?.flap.is_some() {
-            return self.hold(key, summary, now);
+            return self.hold(key, &summary, now);
         }
         self.end(key, summary, now)
     }

@@ -493,7 +493,9 @@ fn config(hooks: &[Hook]) -> String {
         let (name, url) = (&hook.truth.name, hook.webhook.url());
         format!("[[receiver]]\nname = {name:?}\nwebhook = {{ url = {url:?} }}\n")
     };
-    liveness + &hooks.iter().map(receiver).collect::<String>()
+    // The oracle counts each opening and each end; what flaps would be told of once.
+    let damping = "[flapping]\nenabled = false\n";
+    liveness + damping + &hooks.iter().map(receiver).collect::<String>()
 }
 
 fn behind(cable: Cable) -> Vec<usize> {
