@@ -296,6 +296,14 @@ impl Ledger {
             .find_map(|kind| self.incident(&about(kind, ix)))
     }
 
+    /// The open storms, with who is gone in each.
+    pub fn open_storms(&self) -> impl Iterator<Item = (&Incident, &BTreeSet<BoxIx>)> {
+        self.storms.iter().filter_map(|(subject, members)| {
+            let key = storm_key(&group_of(subject)?);
+            Some((self.incident(&key)?, members))
+        })
+    }
+
     /// A storm tells of the box from now on, together with others.
     pub fn told_with_others(&mut self, ix: BoxIx, now: Moment) -> Vec<Change> {
         let said = format!(

@@ -36,6 +36,8 @@ pub struct Mutes {
     paused: BTreeMap<i64, Entry>,
     /// The newest pause of each box.
     pauses: BTreeMap<BoxName, Pause>,
+    /// Incidents about several boxes, all of which may be gone: by what.
+    covered: BTreeMap<i64, MutedBy>,
     /// What was open at the last look.
     open: BTreeMap<i64, Window>,
     /// From the last look until then nothing opens or ends.
@@ -104,6 +106,7 @@ impl Mutes {
             entries: BTreeMap::new(),
             paused: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            covered: BTreeMap::new(),
             open: BTreeMap::new(),
             steady: None,
             epoch: 0,
@@ -146,15 +149,22 @@ impl Mutes {
         among.insert(record.id, Entry { record, schedule });
     }
 
+    /// These incidents, by number, are about several boxes that may all be gone.
+    pub fn cover(&mut self, covered: BTreeMap<i64, MutedBy>) {
+        self.covered = covered;
+    }
+
     /// By what `incident` is muted at `now`: of several, by the one that lasts longest.
     pub fn muted(&self, incident: &Incident, now: Timestamp) -> Option<MutedBy> {
         // The canary proves the way to receivers, also while every box is muted.
         if is_canarys(incident) {
             return None;
         }
-        self.by(incident.box_name.as_ref(), now, |record| {
+        let own = self.by(incident.box_name.as_ref(), now, |record| {
             record.matcher.matches(incident)
-        })
+        });
+        let covering = || self.covered.get(&incident.id).filter(|by| now < by.until);
+        own.or_else(|| covering().cloned())
     }
 
     /// By what the box named `name`, with these labels, may be gone at `now`.

@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use protocol::heartbeat::Paused;
 use protocol::mute::MuteRecord;
 use protocol::names::BoxName;
 
 use crate::incident::change::Change;
-use crate::incident::ledger::MUTED_BY;
+use crate::incident::ledger::{Ledger, MUTED_BY};
 use crate::intake::Shared;
 use crate::liveness::BoxIx;
 use crate::liveness::time::{Moment, Mono};
-use crate::mute::{Ended, Mutes};
+use crate::mute::{Ended, MutedBy, Mutes};
 use crate::store::StoreError;
 
 /// How soon it stands in the books that a new incident is muted.
@@ -141,7 +141,7 @@ impl Muting {
     fn excuse(&mut self, shared: &Shared, now: Moment, untold: impl Fn(i64) -> bool) -> Vec<Change> {
         let (may_be_gone, still_gone) = {
             let ledger = shared.ledger();
-            let mutes = self.mutes();
+            let mut mutes = self.mutes();
             let mut may_be_gone = BTreeSet::new();
             let mut still_gone = Vec::new();
             for facts in ledger.all_facts().filter(|facts| !facts.info.id.is_canary()) {
@@ -160,6 +160,8 @@ impl Muting {
                     still_gone.push(ix);
                 }
             }
+            let covered = covered(&ledger, &mutes, now.wall);
+            mutes.cover(covered);
             (may_be_gone, still_gone)
         };
         let with_others = {
@@ -215,6 +217,21 @@ impl Muting {
     fn mutes(&self) -> MutexGuard<'_, Mutes> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Storms of which every member may be gone, each by what ends first for one of them.
+fn covered(ledger: &Ledger, mutes: &Mutes, now: Timestamp) -> BTreeMap<i64, MutedBy> {
+    let by = |ix: &BoxIx| {
+        let info = &ledger.facts(*ix)?.info;
+        mutes.may_be_gone(&info.name, &info.labels, now)
+    };
+    let storms = ledger.open_storms().filter_map(|(incident, members)| {
+        let all: Vec<MutedBy> = members.iter().map(by).collect::<Option<_>>()?;
+        // Until the first of them is expected again.
+        let by = all.into_iter().min_by_key(|by| by.until)?;
+        Some((incident.id, by))
+    });
+    storms.collect()
 }
 
 fn log(ended: &Ended) {

@@ -164,6 +164,28 @@ async fn a_box_that_dies_in_its_pause_is_told_at_the_pauses_end() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_storm_is_muted_while_everybody_in_it_may_be_gone() {
+    let mut world = World::new(60);
+    world.run(15).await;
+    world.boxes[..20].iter_mut().for_each(|sim| sim.up = false);
+    world.run(30).await;
+    assert_eq!(world.queued().len(), 1);
+    let muted = |world: &World| {
+        let open = world.server.as_ref().unwrap().view.open();
+        open[0].details.get("muted_by").map(ToString::to_string)
+    };
+    world.mute(MuteKind::Maintenance, "box-1", 60);
+    world.run(15).await;
+    assert_eq!(muted(&world), None, "one of twenty");
+    world.mute(MuteKind::Maintenance, "box-*", 60);
+    world.run(15).await;
+    assert!(muted(&world).is_some_and(|by| by.contains("alice")));
+    world.run(60).await;
+    assert_eq!(muted(&world), None);
+    assert_eq!(world.queued().len(), 1, "told once, when it began");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Up(usize),

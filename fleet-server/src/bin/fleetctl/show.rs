@@ -230,6 +230,7 @@ fn incident_row(incident: &Incident, ack: Option<&str>, now: Timestamp) -> Vec<C
     let standing = match (incident.resolved_at, ack) {
         (Some(_), _) => Cell::toned("resolved", Tone::Good),
         (None, Some(by)) => Cell::plain(format!("acked by {by}")),
+        (None, None) if incident.details.contains_key("muted_by") => Cell::toned("muted", Tone::Odd),
         (None, None) => Cell::toned("open", Tone::Bad),
     };
     vec![
