@@ -38,7 +38,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Hold remedies back for a while; checks and heartbeats go on.
+    /// Hold remedies back for a while; checks and heartbeats go on, but the server tells nobody of this box (for a day at
+    /// most).
     Pause {
         /// How long: 30m, 2h, 1d; at most 30d.
         #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]

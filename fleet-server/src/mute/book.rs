@@ -281,6 +281,12 @@ impl Mutes {
         states.filter(|state| *state != MuteState::Expired).count()
     }
 
+    /// The kinds of those that are in force, one for each.
+    pub fn active(&self, now: Timestamp) -> Vec<MuteKind> {
+        let open = self.all().filter(|(_, entry)| entry.schedule.open(now).is_some());
+        open.map(|(_, entry)| entry.record.kind).collect()
+    }
+
     /// Those that are not over, as shown: open ones first, then by number, newest first.
     pub fn list(&self, now: Timestamp) -> Vec<MuteView> {
         let views = self.all().map(|(_, entry)| entry.view(now));

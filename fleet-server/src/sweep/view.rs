@@ -11,6 +11,7 @@ use protocol::report::{Report, Status};
 
 use crate::incident::canary::is_canarys;
 use crate::incident::facts::{BoxInfo, Facts};
+use crate::incident::ledger::MUTED_BY;
 use crate::intake::Intake;
 use crate::liveness::BoxIx;
 use crate::liveness::time::Mono;
@@ -123,6 +124,14 @@ impl View {
             .filter(|incident| !is_canarys(incident))
             .map(|incident| (incident.kind, incident.severity))
             .collect()
+    }
+
+    /// How many open incidents are muted.
+    pub fn muted(&self) -> usize {
+        let ledger = self.intake.shared.ledger();
+        let open = ledger.open_incidents();
+        open.filter(|incident| incident.details.contains_key(MUTED_BY))
+            .count()
     }
 
     /// How judgement itself fares.

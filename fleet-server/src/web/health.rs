@@ -48,6 +48,8 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
             .map(sample)
             .collect(),
         open: app.view.open_kinds(),
+        muted: app.view.muted(),
+        mutes: app.mutes().active(app.clock.wall()),
     };
     let text = render(&scrape, &app.registry).map_err(|err| {
         tracing::error!(error = %err, "the metrics cannot be written");

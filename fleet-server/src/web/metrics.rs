@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use protocol::api::Liveness;
 use protocol::incident::{Kind, Severity};
+use protocol::mute::MuteKind;
 use protocol::names::{BoxName, Labels};
 use protocol::report::{CheckReport, Report, Status};
 use serde_json::Value;
@@ -47,6 +48,10 @@ pub struct Scrape {
     pub boxes: Vec<BoxSample>,
     /// Open incidents.
     pub open: Vec<(Kind, Severity)>,
+    /// How many of them are muted.
+    pub muted: usize,
+    /// The mutes that are in force.
+    pub mutes: Vec<MuteKind>,
 }
 
 /// Writes everything, in the text format.
@@ -358,6 +363,23 @@ fn fleet(out: &mut String, scrape: &Scrape) {
     }
     family(
         out,
+        "fleet_incidents_muted",
+        "gauge",
+        "Open incidents that a silence, a maintenance or a pause mutes.",
+    );
+    let _ = writeln!(out, "fleet_incidents_muted {}", scrape.muted);
+    family(
+        out,
+        "fleet_mutes_active",
+        "gauge",
+        "Silences, maintenances and boxes' own pauses that are in force.",
+    );
+    for kind in MuteKind::ALL {
+        let count = scrape.mutes.iter().filter(|mute| *mute == kind).count();
+        let _ = writeln!(out, "fleet_mutes_active{{kind=\"{kind}\"}} {count}");
+    }
+    family(
+        out,
         "fleet_server_build_info",
         "gauge",
         "Always 1; the server's version.",
@@ -431,6 +453,8 @@ mod tests {
         let scrape = Scrape {
             boxes: vec![sample_box()],
             open: vec![(Kind::Gateway, Severity::Page)],
+            muted: 1,
+            mutes: vec![MuteKind::Pause],
         };
         let text = render(&scrape, &Registry::new()).unwrap();
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
@@ -444,6 +468,9 @@ mod tests {
             "fleet_disk_free_bytes{box=\"box-17\",mount=\"/\"} 12884901888",
             "fleet_incidents_open{kind=\"gateway\",severity=\"page\"} 1",
             "fleet_boxes{state=\"live\"} 1",
+            "fleet_incidents_muted 1",
+            "fleet_mutes_active{kind=\"silence\"} 0",
+            "fleet_mutes_active{kind=\"pause\"} 1",
         ] {
             assert!(lines.contains(&wanted), "{wanted} is missing in\n{text}");
         }
@@ -459,7 +486,7 @@ mod tests {
     fn each_series_stands_once_below_its_family() {
         let scrape = Scrape {
             boxes: vec![sample_box()],
-            open: vec![],
+            ..Scrape::default()
         };
         let text = render(&scrape, &Registry::new()).unwrap();
         let mut family = "";
