@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use protocol::account::Account;
 use protocol::heartbeat::Heartbeat;
 use protocol::incident::Ack;
 use protocol::report::Report;
@@ -67,6 +68,8 @@ pub(crate) struct Inbox {
     pub(crate) words: Vec<(BoxIx, Word)>,
     pub(crate) reports: Vec<(BoxIx, Arc<Report>, Timestamp)>,
     pub(crate) went: BTreeMap<BoxIx, Went>,
+    /// What boxes say of a silence, the newest of each; none: nothing any more.
+    pub(crate) accounts: BTreeMap<BoxIx, Option<Box<Account>>>,
     pub(crate) receivers: BTreeMap<String, Option<String>>,
     pub(crate) witnesses: Vec<Reply>,
     pub(crate) hands: Vec<Handing>,
@@ -132,6 +135,8 @@ struct Desk {
     skew_ms: Option<i64>,
     off_beats: u8,
     clock_off: bool,
+    /// It has said something of a silence, and not yet that there is nothing more to say.
+    explains: bool,
 }
 
 impl Intake {
@@ -165,18 +170,27 @@ impl Intake {
         conn: ConnId,
         at: Mono,
         received: Timestamp,
-        beat: Heartbeat,
+        mut beat: Heartbeat,
     ) -> Result<Accepted, Refused> {
         let now = Moment {
             mono: at,
             wall: received,
         };
+        // Before the judge hears of the beat: whoever is told that the box is back finds its account.
+        let account = beat.account.take();
+        let explains = account.is_some();
+        if let Some(account) = account {
+            self.shared.inbox().explained(ix, Some(account));
+        }
         self.shared.judge().beat(ix, now, &arrival(conn, &beat))?;
         let mut desks = lock(&self.shared.desks);
         if desks.len() <= ix.at() {
             desks.resize(ix.at() + 1, Desk::default());
         }
         let desk = &mut desks[ix.at()];
+        if std::mem::replace(&mut desk.explains, explains) && !explains {
+            self.shared.inbox().explained(ix, None);
+        }
         let clock_off_ms = desk.clock(beat.sent_at, received);
         let newest = beat.report_id.or(beat.report.as_ref().map(|report| report.id));
         let lacks = newest.is_some() && newest != desk.report;
@@ -274,6 +288,16 @@ impl Intake {
     }
 }
 
+impl Inbox {
+    fn explained(&mut self, ix: BoxIx, account: Option<Box<Account>>) {
+        let waits = self.accounts.get(&ix).and_then(Option::as_ref);
+        // A whole one that waits is not lost to the beat after it, which has nothing more to say.
+        if account.is_some() || waits.is_none_or(|waits| waits.pending) {
+            self.accounts.insert(ix, account);
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn judge(&self) -> MutexGuard<'_, Judge> {
         lock(&self.judge)
@@ -362,7 +386,7 @@ fn said(beat: &Heartbeat, clock_off: bool) -> u64 {
             unit.restarts,
         )
             .hash(&mut hasher);
-        unit.stopped_by_operator.hash(&mut hasher);
+        (unit.stopped_by_operator, &unit.oom).hash(&mut hasher);
     }
     let paused = beat.paused.as_ref().map(|paused| (paused.until, &paused.reason));
     (

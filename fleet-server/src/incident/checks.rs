@@ -30,6 +30,9 @@ use super::units::Watch;
 use crate::liveness::BoxIx;
 use crate::liveness::time::Moment;
 
+/// The detail that says that the kernel's OOM killer ended a gateway, and by what that is known.
+pub(super) const OOM: &str = "oom";
+
 impl Ledger {
     /// A report arrived. One that is known already changes nothing.
     pub fn report(
@@ -77,9 +80,12 @@ impl Ledger {
             if failing && self.is_open(&key) {
                 return None;
             }
-            let details = json!({
+            let mut details = json!({
                 "check": "gateway", "status": "failing", "why": trouble.why, "seen_by": ["units"],
             });
+            if let Some(line) = &trouble.oom {
+                details[OOM] = line.as_str().into();
+            }
             let say = Say {
                 severity: severity::of(Kind::Gateway),
                 summary: format!("{}: {}", facts.info.name, trouble.sentence),
@@ -98,8 +104,14 @@ impl Ledger {
         if still_wrong || unsettled {
             return None;
         }
-        let name = self.name(ix);
-        self.resolve(&key, format!("{name}: {unit} is well again"), now)
+        let mut said = format!("{}: {unit} is well again", self.name(ix));
+        let oom = self
+            .incident(&key)
+            .and_then(|incident| incident.details.get(OOM)?.as_str());
+        if let Some(line) = oom {
+            said = format!("{said}; it had been killed for lack of memory (oom): {line}");
+        }
+        self.resolve(&key, said, now)
     }
 
     fn rows_that_went_wrong(&mut self, ix: BoxIx, report: &Report, now: Moment) -> Vec<Change> {

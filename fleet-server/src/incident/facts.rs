@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use protocol::account::Account;
 use protocol::api::Liveness;
 use protocol::heartbeat::{Paused, UnitState};
 use protocol::incident::Kind;
@@ -75,6 +76,8 @@ pub struct Facts {
     pub word: Word,
     /// What its witnesses said last, one word each.
     pub witnesses: Vec<WitnessWord>,
+    /// What it says of its newest silence.
+    pub account: Option<Box<Account>>,
     /// Open incidents about it.
     pub open: u32,
     pub(super) checks: BTreeMap<(Kind, String), CheckState>,
@@ -101,6 +104,7 @@ impl Facts {
             state: Liveness::Unseen,
             word: Word::default(),
             witnesses: Vec::new(),
+            account: None,
             open: 0,
             checks: report.as_ref().map_or_else(BTreeMap::new, |(report, _)| {
                 report.checks.iter().filter_map(check_state).collect()

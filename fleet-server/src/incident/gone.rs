@@ -23,7 +23,7 @@ use crate::liveness::event::{BlindWhy, Cause, Event, Group, StormWhy, Transition
 use crate::liveness::time::Moment;
 
 /// What says that a box is gone.
-const ABSENCES: [Kind; 3] = [Kind::BoxDark, Kind::BoxSilent, Kind::PlannedOverdue];
+pub(super) const ABSENCES: [Kind; 3] = [Kind::BoxDark, Kind::BoxSilent, Kind::PlannedOverdue];
 /// From this share on a group is dark as a whole.
 const WHOLE: f64 = 0.9;
 
@@ -173,6 +173,12 @@ impl Ledger {
             return Vec::new();
         };
         facts.state = state(change.what);
+        if facts.is_gone() {
+            self.forget_account(ix);
+        }
+        let Some(facts) = self.facts_mut(ix) else {
+            return Vec::new();
+        };
         match change.what {
             What::Suspect { .. } => {
                 // A witness's word is of one suspicion.
@@ -196,7 +202,7 @@ impl Ledger {
             What::Away { why, .. } => {
                 self.watching.remove(&ix);
                 let said = format!("{} is back, and has said goodbye ({why})", self.name(ix));
-                self.present(ix, &said, at)
+                self.heard_again(ix, said, at)
             }
             What::Dark {
                 cause: Cause::HostLost,
@@ -241,15 +247,7 @@ impl Ledger {
             self.name(change.ix),
             duration(after)
         );
-        self.present(change.ix, &said, change.at)
-    }
-
-    /// Whatever said that it is gone ends.
-    fn present(&mut self, ix: BoxIx, said: &str, now: Moment) -> Vec<Change> {
-        ABSENCES
-            .into_iter()
-            .filter_map(|kind| self.resolve(&about(kind, ix), said.to_owned(), now))
-            .collect()
+        self.heard_again(change.ix, said, change.at)
     }
 
     fn gone(
@@ -404,6 +402,7 @@ impl Ledger {
     fn storm_over(&mut self, group: &Group, stragglers: &[BoxIx], now: Moment) -> Option<Change> {
         let key = storm_key(group);
         self.storms.remove(&key.subject);
+        let accounts = self.accounts_of(&key);
         let said = match stragglers.len() {
             0 => format!("{group}: all boxes are back"),
             1 => format!(
@@ -412,7 +411,7 @@ impl Ledger {
             ),
             left => format!("{group}: the boxes are back, except {left} with their own incidents"),
         };
-        self.resolve(&key, said, now)
+        self.resolve(&key, format!("{said}{accounts}"), now)
     }
 
     fn straggler(&mut self, ix: BoxIx, group: &Group, now: Moment) -> Option<Change> {

@@ -12,8 +12,10 @@ use protocol::names::{BoxName, Labels};
 use protocol::report::Report;
 use url::Url;
 
+use super::account::{ACCOUNTS, Waiting};
 use super::canary;
 use super::change::{Audience, Change};
+use super::checks::OOM;
 use super::facts::{BoxInfo, Facts};
 use super::flap::{FLAPPING, Flap, Openings};
 use super::gone::group_labels;
@@ -54,6 +56,8 @@ pub struct Ledger {
     pub(super) storms: BTreeMap<String, BTreeSet<BoxIx>>,
     /// Boxes with a unit that is not plainly well.
     pub(super) watching: BTreeSet<BoxIx>,
+    /// Boxes that are heard again and are still finding out why they were not.
+    pub(super) waiting: Waiting,
     /// Where the round over all boxes stands.
     pub(super) round: usize,
 }
@@ -151,6 +155,7 @@ impl Ledger {
             *slot = None;
         }
         self.watching.remove(&ix);
+        self.forget_account(ix);
         for members in self.storms.values_mut() {
             members.remove(&ix);
         }
@@ -421,11 +426,13 @@ impl Open {
 
 /// Details that outlive what is newly said.
 fn kept(details: &Details) -> Details {
-    const KEPT: [&str; 8] = [
+    const KEPT: [&str; 10] = [
         "runbook",
         "subject",
         "link",
         "last_remedy",
+        ACCOUNTS,
+        OOM,
         canary::MARK,
         FLAPPING,
         STEPS_FROM,

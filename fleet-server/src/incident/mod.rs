@@ -10,6 +10,7 @@
 //! - [`flap`]: what comes and goes is held open and told of once
 //! - [`hand`]: who has an incident in hand, and what is said of it again
 //! - `gone`: boxes that went, alone or together
+//! - `account`: what a box that is back says of its absence
 //! - `checks`: what reports say
 //! - `units`: what beats say of gateway units between two reports
 //! - `others`: checks that stopped, clocks, receivers
@@ -23,6 +24,7 @@ pub mod ledger;
 pub mod flap;
 pub mod hand;
 mod gone;
+mod account;
 mod checks;
 mod units;
 mod others;

@@ -24,6 +24,7 @@ impl Ledger {
     /// Time has passed. Looks at units that have to settle, and at a share of all boxes.
     pub fn tick(&mut self, now: Moment) -> Vec<Change> {
         let mut changes = self.units(now);
+        changes.extend(self.held_ends(now));
         changes.extend(self.calmed(now));
         let share = self.boxes.len().div_ceil(ROUND_TICKS);
         for _ in 0..share {

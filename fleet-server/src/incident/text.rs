@@ -6,12 +6,13 @@
 //! - `box_dark` `box_silent` `planned_overdue`: `silent_for_secs`, `last_seen`, `cause` (`deadline`, `witness_confirmed`,
 //!   `host_answers`, `connection_closed`, `group`, `host_lost`), `others_gone`, `witnesses` (each `name`, `answer`,
 //!   `detail`, `age_secs`), `report` (`received_at`, `worst`, `not_ok`: check, status, why, summary), `last_remedy` (`at`, `unit`, `outcome`,
-//!   `why`, `summary`), `goodbye` (its reason)
+//!   `why`, `summary`), `goodbye` (its reason); when resolved `account` (what the box says of it, as on the wire)
 //! - `site_dark`: `group`, `cause` (`share`, `rate`, `settled`), `gone`, `peak`, `expected`, `share` (0 to 1), `extent`
-//!   (`full`, `partial`), `since`, `members` (the first [`MEMBERS_NAMED`] names)
+//!   (`full`, `partial`), `since`, `members` (the first [`MEMBERS_NAMED`] names), `accounts` (how many members say which
+//!   verdict)
 //! - `server_blind`: `cause` (`collapse`, `overload`, `no_way_out`), `overdue`, `expected`
 //! - `gateway` `disk` `backup` `tailscale`: `check`, `status`, `why`, `consecutive`, `since`, `values`, `seen_by`
-//!   (`report`, `units`), `last_remedy`
+//!   (`report`, `units`), `last_remedy`; of a gateway `oom` (the kernel's OOM killer ended it: what says so)
 //! - `remedy_gave_up`: `last_remedy`
 //! - `checks_stopped`: `report_age_secs`; `clock_skew`: `ahead_ms`; `receiver_failing`: `receiver`, `error`
 //! - `canary`: `stage` (`ingest`, `verdict`, `delivery`), `waited_secs`, `missing` (receivers), `error`; an incident of

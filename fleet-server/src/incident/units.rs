@@ -54,6 +54,8 @@ pub(super) struct Watch {
 pub(super) struct Trouble {
     pub(super) why: KnownWhy,
     pub(super) sentence: String,
+    /// The kernel's OOM killer ended it: what says so.
+    pub(super) oom: Option<String>,
 }
 
 impl Ledger {
@@ -214,10 +216,16 @@ impl Watch {
             .as_ref()
             .map_or("unknown", |result| result.as_str());
         let lasted = now.since(self.since);
+        let oom = self.unit.oom.clone();
+        let killed = oom
+            .as_ref()
+            .map(|line| format!("; killed for lack of memory (oom): {line}"));
+        let killed = killed.unwrap_or_default();
         if self.failed() && lasted >= SETTLE {
             return Some(Trouble {
                 why: KnownWhy::UnitFailed,
-                sentence: format!("{name} has failed ({result})"),
+                sentence: format!("{name} has failed ({result}){killed}"),
+                oom,
             });
         }
         let recent = self
@@ -229,9 +237,10 @@ impl Watch {
             return Some(Trouble {
                 why: KnownWhy::CrashLoop,
                 sentence: format!(
-                    "{name} crashes again and again ({result}; {} automatic restarts)",
+                    "{name} crashes again and again ({result}; {} automatic restarts){killed}",
                     self.unit.restarts
                 ),
+                oom,
             });
         }
         None

@@ -167,6 +167,11 @@ impl<K: Keep> Sweep<K> {
                 judge.tick(now);
                 judge.take_events()
             };
+            // A beat's account is there before the judge hears of the beat: so who came back among these has said why.
+            let accounts = std::mem::take(&mut self.intake.shared.inbox().accounts);
+            for (ix, account) in accounts {
+                changes.extend(self.intake.shared.ledger().account(ix, account, now));
+            }
             for event in &events {
                 changes.extend(self.intake.shared.ledger().liveness(event));
                 self.follow_up(event);
@@ -228,6 +233,9 @@ impl<K: Keep> Sweep<K> {
         }
         for handing in inbox.hands {
             changes.extend(self.hands.take(handing, &mut ledger, now));
+        }
+        for (ix, account) in inbox.accounts {
+            changes.extend(ledger.account(ix, account, now));
         }
         for (name, failing) in inbox.receivers {
             changes.extend(ledger.receiver(&name, failing.as_deref(), now));

@@ -11,6 +11,7 @@ use crate::lab::{BoxSpec, Lab, TestBox, WatchdogSetup};
 use crate::runner::needs::resource;
 use crate::scenario::{Need, Scenario};
 
+pub mod account;
 pub mod away;
 pub mod backup;
 pub mod boxes;
@@ -31,6 +32,7 @@ pub mod tailscale;
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
     [
+        account::ALL,
         away::ALL,
         backup::ALL,
         boxes::ALL,

@@ -99,8 +99,8 @@ impl Story {
         let (Before::Known(record, _) | Before::Asking(Some(record))) = &self.before else {
             return None;
         };
-        let (taken, _) = record.taken(url)?;
         let heard = record.heard(url)?;
+        let (taken, _) = record.taken(url);
         Some(Heard {
             taken: Some(taken),
             silent: true,
@@ -116,16 +116,13 @@ impl Story {
             (Some(from), _) => (from, self.this_process(gap.tried, from, to)),
             (None, Before::Nothing) => return self.never_heard(url, gap.tried, to),
             (None, Before::Asking(record)) => {
-                let from = record.as_deref().and_then(|record| Some(record.taken(url)?.0));
+                let from = record.as_deref().map(|record| record.taken(url).0);
                 return Some(Account::pending(from.unwrap_or(now).wall, to.wall));
             }
-            (None, Before::Known(record, how)) => match record.taken(url) {
-                None => return self.never_heard(url, gap.tried, to),
-                Some((from, same)) => (
-                    from,
-                    self.another_process(record, how, record.heard(url), (from, same)),
-                ),
-            },
+            (None, Before::Known(record, how)) => {
+                let from = record.taken(url);
+                (from.0, self.another_process(record, how, record.heard(url), from))
+            }
         };
         Some(self.written(url, from, to, found))
     }

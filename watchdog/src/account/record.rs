@@ -85,12 +85,14 @@ impl Record {
         self.servers.iter().find(|heard| heard.url == url)
     }
 
-    /// When the server at `url` last took a beat, and whether that was in the record's own boot.
-    pub fn taken(&self, url: &str) -> Option<(Stamp, bool)> {
-        let heard = self.heard(url)?;
-        let boot = heard.boot_id?;
+    /// When the server at `url` last took a beat, and whether that was in the record's own boot. One that is not known
+    /// to have taken any may have done so in the moment after the record was written.
+    pub fn taken(&self, url: &str) -> (Stamp, bool) {
+        let Some((heard, boot)) = self.heard(url).and_then(|heard| Some((heard, heard.boot_id?))) else {
+            return (self.alive, true);
+        };
         let at = heard.taken.filter(|_| heard.silent || boot != self.boot_id);
-        Some((at.unwrap_or(self.alive), boot == self.boot_id))
+        (at.unwrap_or(self.alive), boot == self.boot_id)
     }
 
     /// Takes in the alive-line, if it is of the same boot and newer.
@@ -185,19 +187,15 @@ pub(super) mod tests {
     fn while_all_is_well_the_last_sign_of_life_is_the_last_beat() {
         let mut record = record();
         let url = "https://fleet.example";
-        assert_eq!(record.taken(url), Some((at(100), true)));
+        assert_eq!(record.taken(url), (at(100), true));
         record.servers[0].silent = true;
-        assert_eq!(record.taken(url), Some((at(60), true)));
+        assert_eq!(record.taken(url), (at(60), true));
         record.servers[0].silent = false;
         record.servers[0].boot_id = Some(Uuid::from_u128(9));
-        assert_eq!(
-            record.taken(url),
-            Some((at(60), false)),
-            "this boot was never heard"
-        );
+        assert_eq!(record.taken(url), (at(60), false), "this boot was never heard");
         record.servers[0].boot_id = None;
-        assert_eq!(record.taken(url), None);
-        assert_eq!(record.taken("https://another.example"), None);
+        assert_eq!(record.taken(url), (at(100), true));
+        assert_eq!(record.taken("https://another.example"), (at(100), true));
     }
 
     #[test]

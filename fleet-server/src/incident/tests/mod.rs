@@ -22,6 +22,7 @@ use crate::liveness::event::{BlindWhy, Cause, Event, Group, StormWhy, Transition
 use crate::liveness::time::{Moment, Mono};
 use crate::store::BoxId;
 
+mod account;
 mod checks;
 mod flap;
 mod gone;
