@@ -179,7 +179,12 @@ const EATER: &str = "[Service]\nMemoryMax=64M\nMemorySwapMax=0\n\
     exec python3 -c \"x = [bytearray(1 << 20) for _ in range(4096)]\"'\n";
 
 fn gateway_out_of_memory(lab: &Lab) -> Result<()> {
-    let fleet = Fleet::start(lab, 0, "", |setup| setup)?;
+    let fleet = Fleet::start(
+        lab,
+        0,
+        "[gateway]\nunit = \"hermes-gateway.service\"\n",
+        |setup| setup,
+    )?;
     let made = &fleet.made;
     made.write_file("/etc/systemd/system/hermes-gateway.service", 0o644, "root", EATER)?;
     made.run_ok("systemctl daemon-reload; systemctl restart hermes-gateway")?;
