@@ -84,6 +84,9 @@ pub struct BoxDetail {
     /// Whom the server may ask about it, declared by an operator.
     #[serde(default, alias = "witness_tcp")]
     pub witnesses: Targets,
+    /// By which maintenance or pause it may be gone now, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<String>,
     /// Open incidents.
     #[serde(default)]
     pub incidents: Vec<Incident>,

@@ -92,6 +92,9 @@ pub struct MuteRecord {
     /// Again each week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Weekly>,
+    /// A pause's end as the box says it, by the box's clock: to know it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said_until: Option<Timestamp>,
     /// Who made it.
     pub created: Signed,
     /// Who ended it before its time.
@@ -270,6 +273,7 @@ impl CreateMute {
             until,
             for_secs,
             every: self.every,
+            said_until: None,
             created,
             ended: None,
         }

@@ -136,7 +136,7 @@ impl Mutes {
                 .ended
                 .as_ref()
                 .is_some_and(|ended| ended.by == record.created.by);
-            let said = record.until.filter(|_| !by_itself);
+            let said = record.said_until.filter(|_| !by_itself);
             if self.pauses.get(&name).is_none_or(|known| known.id < record.id) {
                 self.pauses.insert(name, Pause { id: record.id, said });
             }
@@ -374,6 +374,7 @@ impl Mutes {
             until: Some(end.min(longest)),
             for_secs: None,
             every: None,
+            said_until: Some(paused.until),
             created,
             ended: None,
         }

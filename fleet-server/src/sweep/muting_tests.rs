@@ -30,6 +30,7 @@ impl World {
             until: now.checked_add(SignedDuration::from_secs(secs)).ok(),
             for_secs: None,
             every: None,
+            said_until: None,
             created: Signed {
                 by: "alice".into(),
                 at: now,

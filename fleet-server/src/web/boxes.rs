@@ -297,6 +297,8 @@ fn detail(app: &App, entry: &BoxEntry) -> BoxDetail {
         None => (None, Vec::new(), None),
     };
     let (report, report_received_at) = report.map(|(report, at)| (Report::clone(&report), at)).unzip();
+    let now = app.clock.wall();
+    let maintenance = app.mutes().may_be_gone(&entry.record.name, &entry.labels, now);
     BoxDetail {
         row,
         added_at: entry.record.added_at,
@@ -305,6 +307,7 @@ fn detail(app: &App, entry: &BoxEntry) -> BoxDetail {
         units,
         clock_skew_ms,
         witnesses: entry.record.witnesses.clone(),
+        maintenance: maintenance.map(|by| by.to_string()),
         incidents: app.view.open().into_iter().filter(about).collect(),
     }
 }

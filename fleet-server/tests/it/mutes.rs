@@ -303,6 +303,11 @@ fn a_maintenance_lets_boxes_go_and_come_and_its_end_gives_a_fresh_start() {
         (&recurring["state"], &recurring["until"]),
         (&json!("active"), &Value::Null)
     );
+    assert!(
+        world
+            .ctl(&["box", "show", "db-1"])
+            .contains("may be gone  maintenance ")
+    );
     for sim in [&moved, &gone, &weekly] {
         sim.is_up(false);
     }

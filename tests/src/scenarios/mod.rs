@@ -24,6 +24,7 @@ pub mod gateway;
 pub mod genuine;
 pub mod holds;
 pub mod monitoring;
+pub mod mutes;
 pub mod remedies;
 pub mod plain_gateway;
 pub mod surroundings;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Scenario> {
         genuine::ALL,
         holds::ALL,
         monitoring::ALL,
+        mutes::ALL,
         remedies::ALL,
         plain_gateway::ALL,
         surroundings::ALL,

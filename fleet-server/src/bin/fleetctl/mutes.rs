@@ -176,7 +176,11 @@ impl What {
         let labels = Labels::from_texts(self.labels.iter().map(|(name, value)| (name, value)));
         Ok(Matcher {
             boxes: self.boxes.clone(),
-            labels: labels.map_err(|err| Failed::Usage(format!("--match: {err}")))?,
+            labels: labels.map_err(|err| {
+                Failed::Usage(format!(
+                    "--match: {err}; boxes, kinds and severities have their own flags"
+                ))
+            })?,
             ..Matcher::default()
         })
     }

@@ -69,6 +69,9 @@ pub(crate) fn one_box(detail: &BoxDetail, now: Timestamp) -> String {
             Cell::toned(format!("until {}: {}", paused.until, paused.reason), Tone::Odd),
         ));
     }
+    if let Some(by) = &detail.maintenance {
+        facts.push(("may be gone", Cell::toned(by, Tone::Odd)));
+    }
     for unit in &detail.units {
         let text = format!(
             "{} {} ({}), {} restarts",

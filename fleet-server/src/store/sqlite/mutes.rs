@@ -113,6 +113,7 @@ mod tests {
             until: until.map(at),
             for_secs: None,
             every: None,
+            said_until: None,
             created: Signed {
                 by: "alice".into(),
                 at: at(0),
