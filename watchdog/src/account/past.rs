@@ -132,7 +132,10 @@ fn same_boot(root: &Path, spare_dir: Option<&Path>, began_ms: u64, before: Optio
     let ended = line.and_then(|line| Ended::parse(&String::from_utf8_lossy(&line)));
     // One from before that process is another one's.
     let ended = ended.filter(|ended| ended.uptime_ms.is_none_or(|at| at >= began_ms));
+    // In a container the kernel counts for all of its host.
+    let own = !root.join("run/systemd/container").exists();
     let grew = oom_kills(root)
+        .filter(|_| own)
         .zip(before)
         .map(|(now, before)| now.saturating_sub(before));
     How::SameBoot {
@@ -334,6 +337,14 @@ mod tests {
         };
         assert_eq!(ended("signal killed KILL 44.0"), (Some("signal".to_owned()), 2));
         assert_eq!(ended("signal killed KILL 4.0"), (None, 2));
+        let marks = root.path().join("run/systemd");
+        std::fs::create_dir_all(&marks).unwrap();
+        std::fs::write(marks.join("container"), "lxc").unwrap();
+        assert_eq!(
+            ended("signal killed KILL 44.0").1,
+            0,
+            "the kernel counts for the whole host"
+        );
     }
 
     #[test]
