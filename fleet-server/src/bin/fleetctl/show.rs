@@ -230,9 +230,12 @@ fn incident_row(incident: &Incident, ack: Option<&str>, now: Timestamp) -> Vec<C
         Severity::Ticket => Tone::Odd,
         Severity::Info => Tone::Plain,
     };
+    let flapping = incident.details.get("flapping");
+    let held = flapping.is_some_and(|flap| !flap["calm_since"].is_null());
     let standing = match (incident.resolved_at, ack) {
         (Some(_), _) => Cell::toned("resolved", Tone::Good),
         (None, Some(by)) => Cell::plain(format!("acked by {by}")),
+        (None, None) if held => Cell::toned("well, flapping", Tone::Odd),
         (None, None) if incident.details.contains_key("muted_by") => Cell::toned("muted", Tone::Odd),
         (None, None) => Cell::toned("open", Tone::Bad),
     };

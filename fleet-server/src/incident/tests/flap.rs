@@ -97,6 +97,28 @@ fn who_stays_dark_is_told_as_ever() {
 }
 
 #[test]
+fn what_flapped_lately_flaps_again_at_once_over_a_restart_too() {
+    let mut ledger = damped();
+    pass(&mut ledger, 0, 61_000);
+    let changes = flap(&mut ledger, 61, 4);
+    let ended = pass(&mut ledger, 131_000, 240_000).pop().unwrap().incident;
+    assert_eq!(
+        (ended.id, ended.resolved_at.is_some()),
+        (changes[4].incident.id, true)
+    );
+    let mut after = damped();
+    after.remember(&ended);
+    for ledger in [&mut ledger, &mut after] {
+        let again = ledger.liveness(&dark(BOX, 300_000)).remove(0);
+        assert!(
+            again.incident.summary.starts_with("flapping, 3 times in 3m 19s"),
+            "{}",
+            again.incident.summary
+        );
+    }
+}
+
+#[test]
 fn it_is_never_calm_while_the_server_is_blind_or_the_box_gone() {
     let mut ledger = damped();
     flap(&mut ledger, 0, 4);

@@ -267,21 +267,17 @@ fn a_receiver_new_in_the_configuration_is_told_of_what_is_open() {
 }
 
 #[test]
-#[ignore = "a measurement: cargo test --release -p fleet-server --lib -- --ignored --nocapture crowd"]
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]
-fn the_time_that_a_crowd_costs() {
-    let start = std::time::Instant::now();
+fn a_crowd_of_open_incidents_costs_little_where_nothing_is_due() {
     let mut planner = crowd(10_000);
-    println!("10,000 opened: {:?}", start.elapsed());
-    let mut took = |what: &str, now: i64| {
+    assert_eq!(say(&mut planner, at(1)), 0);
+    let mut look = |secs: i64| {
         let start = std::time::Instant::now();
-        let said = say(&mut planner, at(now));
-        println!("{what}: {said} said, {:?}", start.elapsed());
+        assert_eq!(say(&mut planner, at(secs)), 0);
+        start.elapsed()
     };
-    took("all looked at for the first time", 1);
-    took("nothing due", 2);
-    for secs in 300..322 {
-        took("a step is due", secs);
-    }
-    took("nothing due", 330);
+    let took = (2..12).map(&mut look).min().unwrap();
+    println!("a look at 10,000 open incidents: {took:?}");
+    // 2 ms in a build without optimisation; a loaded machine may take its time.
+    assert!(took < Duration::from_millis(200), "{took:?}");
 }
