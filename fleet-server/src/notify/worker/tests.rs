@@ -1,5 +1,8 @@
 //! One receiver's worker in paused time, over an outbox in memory and a sender that fails on purpose.
 
+mod dead;
+
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use prometheus::Registry;
@@ -17,50 +20,69 @@ use crate::store::StoreError;
 /// An outbox in memory, with the store's promise: only the oldest undelivered row of each incident is due.
 #[derive(Default)]
 struct FakeOutbox {
-    rows: Mutex<Vec<(OutboxRow, bool)>>,
+    waiting: Mutex<BTreeMap<String, Vec<Kept>>>,
+    done: Mutex<Vec<(Instant, Kept)>>,
+}
+
+/// A row, and before when it is not due, in the test's time.
+struct Kept {
+    row: OutboxRow,
+    put: Instant,
+    due: Instant,
 }
 
 impl FakeOutbox {
     fn with(rows: Vec<OutboxRow>) -> Arc<Self> {
-        Arc::new(Self {
-            rows: Mutex::new(rows.into_iter().map(|row| (row, false)).collect()),
-        })
+        let outbox = Arc::new(Self::default());
+        rows.into_iter().for_each(|row| outbox.put(row));
+        outbox
+    }
+    fn put(&self, row: OutboxRow) {
+        let now = mono_now();
+        let mut waiting = self.waiting.lock().unwrap();
+        waiting.entry(row.receiver.clone()).or_default().push(Kept {
+            row,
+            put: now,
+            due: now,
+        });
     }
     fn pending(&self) -> usize {
-        self.rows.lock().unwrap().iter().filter(|(_, done)| !done).count()
+        self.waiting.lock().unwrap().values().map(Vec::len).sum()
     }
 }
 
 impl Outbox for FakeOutbox {
     async fn due(&self, receiver: &str, _: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows = self.rows.lock().unwrap();
-        let mut heads: Vec<OutboxRow> = Vec::new();
-        for (row, _) in rows
-            .iter()
-            .filter(|(row, done)| !done && row.receiver == receiver)
-        {
-            if heads.len() < limit as usize && heads.iter().all(|head| head.incident_id != row.incident_id) {
-                heads.push(row.clone());
+        let waiting = self.waiting.lock().unwrap();
+        let mut heads: Vec<&Kept> = Vec::new();
+        for kept in waiting.get(receiver).into_iter().flatten() {
+            if heads
+                .iter()
+                .all(|head| head.row.incident_id != kept.row.incident_id)
+            {
+                heads.push(kept);
             }
         }
-        Ok(heads)
+        let due = heads.into_iter().filter(|head| head.due <= mono_now());
+        Ok(due.take(limit as usize).map(|head| head.row.clone()).collect())
     }
     async fn delivered(&self, id: i64, _: Timestamp) -> Result<(), StoreError> {
-        self.rows
-            .lock()
-            .unwrap()
-            .iter_mut()
-            .filter(|(row, _)| row.id == id)
-            .for_each(|(_, done)| *done = true);
+        for rows in self.waiting.lock().unwrap().values_mut() {
+            let gone = rows.extract_if(.., |kept| kept.row.id == id);
+            self.done
+                .lock()
+                .unwrap()
+                .extend(gone.map(|kept| (mono_now(), kept)));
+        }
         Ok(())
     }
-    async fn attempt_failed(&self, id: i64, _: Timestamp, _: &str) -> Result<(), StoreError> {
-        self.rows
-            .lock()
-            .unwrap()
-            .iter_mut()
-            .filter(|(row, _)| row.id == id)
-            .for_each(|(row, _)| row.attempts += 1);
+    async fn attempt_failed(&self, id: i64, next: Timestamp, _: &str) -> Result<(), StoreError> {
+        let wait = Duration::try_from(next.duration_since(wall_now())).unwrap_or_default();
+        let mut waiting = self.waiting.lock().unwrap();
+        for kept in waiting.values_mut().flatten().filter(|kept| kept.row.id == id) {
+            kept.row.attempts += 1;
+            kept.due = mono_now() + wait;
+        }
         Ok(())
     }
     async fn firing(&self, _: &str) -> Result<Vec<Incident>, StoreError> {
