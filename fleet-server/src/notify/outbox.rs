@@ -26,6 +26,8 @@ pub struct OutboxRow {
     pub next_attempt_at: Timestamp,
     /// What the last attempt said.
     pub last_error: Option<String>,
+    /// What the receiver called the first message that it took about this incident, where it has threads.
+    pub thread: Option<String>,
 }
 
 /// What the worker needs of the store.
@@ -37,8 +39,13 @@ pub trait Outbox: Send + Sync + 'static {
         now: Timestamp,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
-    /// Row `id` was taken at `at`.
-    fn delivered(&self, id: i64, at: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Row `id` was taken at `at`; the receiver calls it `thread`.
+    fn delivered(
+        &self,
+        id: i64,
+        at: Timestamp,
+        thread: Option<String>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Row `id` was not taken; not again before `next`.
     fn attempt_failed(
         &self,
@@ -62,9 +69,11 @@ impl Outbox for StoreHandle {
         .await
     }
 
-    async fn delivered(&self, id: i64, at: Timestamp) -> Result<(), StoreError> {
-        self.call("write down a delivery", move |store| store.delivered(id, at))
-            .await
+    async fn delivered(&self, id: i64, at: Timestamp, thread: Option<String>) -> Result<(), StoreError> {
+        self.call("write down a delivery", move |store| {
+            store.delivered(id, at, thread.as_deref())
+        })
+        .await
     }
 
     async fn attempt_failed(&self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError> {

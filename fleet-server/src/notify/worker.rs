@@ -113,7 +113,9 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
     }
 
     async fn deliver(&self, row: &OutboxRow) -> Result<Taken, SendError> {
-        self.courier.bring(&row.alert, None, wall_now()).await
+        self.courier
+            .bring(&row.alert, row.thread.as_deref(), wall_now())
+            .await
     }
 
     /// Writes down what came of one row. `Some`: leave the receiver alone for that long.
@@ -140,7 +142,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
                     .with_label_values(&[name])
                     .set(now.as_second());
                 self.succeeded(streak);
-                if let Err(err) = self.outbox.delivered(row.id, now).await {
+                if let Err(err) = self.outbox.delivered(row.id, now, taken.thread).await {
                     tracing::error!(receiver = %name, row = row.id, "delivered, but cannot write that down (it will be repeated with the same key): {err}");
                     return Some(STORE_WAIT);
                 }

@@ -337,8 +337,8 @@ pub trait Store: Send {
     /// Open incidents for which `receiver` has a row, delivered or not, and no undelivered one: what an Alertmanager is
     /// kept reminded of. Oldest first, at most `limit`.
     fn firing(&mut self, receiver: &str, limit: u32) -> Result<Vec<Incident>, StoreError>;
-    /// It arrived.
-    fn delivered(&mut self, id: i64, at: Timestamp) -> Result<(), StoreError>;
+    /// It arrived; the receiver calls it `thread`, if it has a name for messages.
+    fn delivered(&mut self, id: i64, at: Timestamp, thread: Option<&str>) -> Result<(), StoreError>;
     /// It did not arrive; not before `next` again.
     fn attempt_failed(&mut self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError>;
     /// What waits, by receiver.

@@ -224,6 +224,7 @@ pub(crate) fn row(change: &Change, receiver: String, first: bool) -> OutboxRow {
         attempts: 0,
         next_attempt_at: change.at,
         last_error: None,
+        thread: None,
     }
 }
 

@@ -66,7 +66,7 @@ impl Outbox for FakeOutbox {
         let due = heads.into_iter().filter(|head| head.due <= mono_now());
         Ok(due.take(limit as usize).map(|head| head.row.clone()).collect())
     }
-    async fn delivered(&self, id: i64, _: Timestamp) -> Result<(), StoreError> {
+    async fn delivered(&self, id: i64, _: Timestamp, _: Option<String>) -> Result<(), StoreError> {
         for rows in self.waiting.lock().unwrap().values_mut() {
             let gone = rows.extract_if(.., |kept| kept.row.id == id);
             self.done
@@ -126,6 +126,7 @@ fn row(id: i64, incident_id: i64, event: EventKind) -> OutboxRow {
         attempts: 0,
         next_attempt_at: wall_now(),
         last_error: None,
+        thread: None,
     }
 }
 

@@ -259,8 +259,10 @@ impl Store for SqliteStore {
         })
     }
 
-    fn delivered(&mut self, id: i64, at: Timestamp) -> Result<(), StoreError> {
-        self.write("marking a delivery", true, |tx| outbox::delivered(tx, id, at))
+    fn delivered(&mut self, id: i64, at: Timestamp, thread: Option<&str>) -> Result<(), StoreError> {
+        self.write("marking a delivery", true, |tx| {
+            outbox::delivered(tx, id, at, thread)
+        })
     }
 
     fn attempt_failed(&mut self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError> {

@@ -179,7 +179,7 @@ mod tests {
         let store = SqliteStore::open(dir.path(), at(0)).unwrap();
         store
             .db
-            .execute_batch("DROP TABLE mutes; PRAGMA user_version = 1")
+            .execute_batch("DROP TABLE mutes; ALTER TABLE outbox DROP COLUMN thread; PRAGMA user_version = 1")
             .unwrap();
         drop(store);
         let mut store = SqliteStore::open(dir.path(), at(0)).unwrap();

@@ -17,6 +17,10 @@ const HEADS: &str = "FROM outbox AS o WHERE o.receiver = ?1 AND o.done_at IS NUL
      SELECT 1 FROM outbox AS p WHERE p.receiver = o.receiver AND p.incident_id = o.incident_id \
      AND p.done_at IS NULL AND p.id < o.id)";
 
+/// What the receiver called the first message that it took about the incident.
+const FIRST_THREAD: &str = "SELECT t.thread FROM outbox AS t WHERE t.incident_id = o.incident_id \
+     AND t.receiver = o.receiver AND t.thread IS NOT NULL ORDER BY t.id LIMIT 1";
+
 /// Queues notifications in their order; one queued before (same receiver and key) is left as it is.
 pub(super) fn put(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), Failure> {
     let mut put = tx.prepare(
@@ -48,7 +52,7 @@ pub(super) fn due(
     limit: u32,
 ) -> Result<(Vec<OutboxRow>, Vec<i64>), Failure> {
     let mut statement = db.prepare(&format!(
-        "SELECT o.* {HEADS} AND (o.attempts = 0 OR o.next_attempt_at <= ?2 OR o.next_attempt_at > ?3) \
+        "SELECT o.*, ({FIRST_THREAD}) AS first_thread {HEADS} AND (o.attempts = 0 OR o.next_attempt_at <= ?2 OR o.next_attempt_at > ?3) \
          ORDER BY o.id LIMIT ?4"
     ))?;
     let latest = now.saturating_add(WAIT_MAX).unwrap_or(now);
@@ -104,11 +108,16 @@ pub(super) fn firing(db: &Connection, receiver: &str, limit: u32) -> Result<Vec<
     Ok(found)
 }
 
-pub(super) fn delivered(tx: &Transaction<'_>, id: i64, at: Timestamp) -> Result<(), Failure> {
+pub(super) fn delivered(
+    tx: &Transaction<'_>,
+    id: i64,
+    at: Timestamp,
+    thread: Option<&str>,
+) -> Result<(), Failure> {
     tx.execute(
-        "UPDATE outbox SET done_at = ?2, outcome = 'delivered', attempts = attempts + 1, last_error = NULL \
-         WHERE id = ?1 AND done_at IS NULL",
-        params![id, nanos(at)],
+        "UPDATE outbox SET done_at = ?2, outcome = 'delivered', attempts = attempts + 1, last_error = NULL, \
+         thread = ?3 WHERE id = ?1 AND done_at IS NULL",
+        params![id, nanos(at), thread],
     )?;
     Ok(())
 }
@@ -218,6 +227,7 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> Result<OutboxRow, Failure> {
         attempts: row.get("attempts")?,
         next_attempt_at: time(row, "next_attempt_at")?,
         last_error: row.get("last_error")?,
+        thread: row.get("first_thread")?,
     })
 }
 

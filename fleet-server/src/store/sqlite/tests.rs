@@ -110,6 +110,7 @@ fn row(receiver: &str, id: i64, revision: u32) -> OutboxRow {
         attempts: 0,
         next_attempt_at: at(id),
         last_error: None,
+        thread: None,
     }
 }
 
@@ -305,7 +306,7 @@ fn who_was_told_and_what_is_firing() {
         "nothing was delivered yet"
     );
     let first = store.due("am", at(9), 1).unwrap()[0].id;
-    store.delivered(first, at(9)).unwrap();
+    store.delivered(first, at(9), None).unwrap();
     assert_eq!(store.firing("am", 10).unwrap(), [incident(1)]);
     store
         .commit(&[change(1, 2, Some(at(50)))], &[row("am", 1, 2)])
@@ -326,8 +327,8 @@ fn what_is_over_its_time_is_forgotten_and_nothing_else() {
         .commit(&[change(3, 1, Some(at(3)))], &[row("hook", 3, 1)])
         .unwrap();
     let rows = store.due("hook", at(9), 10).unwrap();
-    store.delivered(rows[0].id, at(9)).unwrap();
-    store.delivered(rows[1].id, at(9)).unwrap();
+    store.delivered(rows[0].id, at(9), None).unwrap();
+    store.delivered(rows[1].id, at(9), None).unwrap();
     let later = at(10) + SignedDuration::try_from(RESOLVED_KEEP.max(DELIVERED_KEEP)).unwrap();
     store.retain(later).unwrap();
     assert!(store.incident(1).unwrap().is_some(), "it is open");
@@ -640,7 +641,7 @@ proptest! {
                 Step::Deliver { receiver, which } => {
                     let due = store.due(name(receiver), at(now), 10).unwrap();
                     if let Some(row) = due.get(which) {
-                        store.delivered(row.id, at(now)).unwrap();
+                        store.delivered(row.id, at(now), None).unwrap();
                         let model = queued.iter().position(|(r, i, _)| *r == receiver && *i == row.incident_id);
                         let (_, _, expected) = queued.remove(model.expect("it was queued"));
                         prop_assert_eq!(row.alert.revision, expected);
@@ -748,7 +749,7 @@ fn what_nobody_has_heard_of_is_told_apart_from_what_waits() {
     );
     assert_eq!(store.waiting_for(1).unwrap(), ["hook", "mail"]);
     // The hook takes incident 1: of that somebody has heard, of incident 2 nobody.
-    store.delivered(2, at(5)).unwrap();
+    store.delivered(2, at(5), None).unwrap();
     assert_eq!(unheard(&mut store), [("mail".into(), at(2))]);
     assert_eq!(store.waiting_for(1).unwrap(), ["mail"]);
     // That mail fails is told to the hook: only once it has taken that, somebody knows.
@@ -760,7 +761,7 @@ fn what_nobody_has_heard_of_is_told_apart_from_what_waits() {
         unheard(&mut store),
         [("hook".into(), at(3)), ("mail".into(), at(2))]
     );
-    store.delivered(4, at(6)).unwrap();
+    store.delivered(4, at(6), None).unwrap();
     assert_eq!(unheard(&mut store), []);
     // It is said to be well again, and still has not taken it.
     failing.incident.resolved_at = Some(at(9));

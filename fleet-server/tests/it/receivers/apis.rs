@@ -17,6 +17,9 @@ pub(super) const SLACK_TOKEN: &str = "xoxb-17653672481-19874698323-hunter2";
 pub(super) const DISCORD_PATH: &str =
     "/api/webhooks/223704706495545344/3d89bb7572e0fb30d8128367b3b1b44f-hunter2";
 pub(super) const TELEGRAM_TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw-hunter2";
+/// What they call every message.
+pub(super) const SLACK_TS: &str = "1503435956.000247";
+pub(super) const TELEGRAM_MESSAGE: i64 = 365;
 pub(super) const CHAT_ID: i64 = -1_001_234_567_890;
 pub(super) const NTFY_TOPIC: &str = "fleet-hunter2";
 pub(super) const NTFY_TOKEN: &str = "tk_AgQdq7mVBoFD37zQVN29RhuMzNIz2-hunter2";
@@ -107,7 +110,7 @@ pub(super) fn slack_api(asked: &Asked) -> Reply {
     match slack_message(&asked.body) {
         Ok(()) => Reply::new(
             200,
-            json!({ "ok": true, "channel": "C0123456789", "ts": "1503435956.000247" }),
+            json!({ "ok": true, "channel": "C0123456789", "ts": SLACK_TS }),
         ),
         Err(error) => no(error),
     }
@@ -224,7 +227,7 @@ pub(super) fn telegram(asked: &Asked) -> Reply {
     }
     Reply::new(
         200,
-        json!({ "ok": true, "result": { "message_id": 365, "chat": { "id": CHAT_ID }, "text": shown } }),
+        json!({ "ok": true, "result": { "message_id": TELEGRAM_MESSAGE, "chat": { "id": CHAT_ID }, "text": shown } }),
     )
 }
 

@@ -291,6 +291,7 @@ fn the_chats(others: &Others) {
             .starts_with("https://fleet.example.net/")
     );
     let told = of_box(&others.telegram);
+    assert_eq!(told[1]["reply_parameters"]["message_id"], apis::TELEGRAM_MESSAGE);
     let shown = telegram_html(told[0]["text"].as_str().unwrap()).unwrap();
     assert!(shown.contains("</b><i>bad</i>"), "shown as it is: {shown}");
     let told = of_box(&others.ntfy);

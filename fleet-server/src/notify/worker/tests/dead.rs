@@ -10,7 +10,7 @@ use crate::settings::{Discord, Email, Exec, MailTls, Ntfy, PagerDuty, Slack, Tel
 
 const HOUR: Duration = Duration::from_hours(1);
 /// Incidents in that hour, each with its end.
-const ROUNDS: i64 = 12;
+const ROUNDS: i64 = 4;
 /// An idle worker looks once a second; a rung one at once. Nobody rings here.
 const IN_TIME: Duration = Duration::from_secs(2);
 
