@@ -135,18 +135,18 @@ fn pagerduty(section: &Section<'_>) -> Option<PagerDuty> {
 }
 
 fn slack(section: &Section<'_>) -> Option<Slack> {
-    if !section.has("token_file") && !section.has("channel") {
-        let url = secret_url(section, "the URL of an incoming webhook")?;
-        // Named where one of them is misspelt.
-        let _ = (section.item("token_file"), section.item("channel"));
-        return Some(Slack::Webhook { url });
+    let (token, channel) = (section.item("token_file"), section.item("channel"));
+    if token.is_none() && channel.is_none() {
+        return secret_url(section, "the URL of an incoming webhook").map(|url| Slack::Webhook { url });
     }
-    if section.has("url_file") {
+    if section.item("url_file").is_some() {
         section.wrong("is both a webhook (url_file) and a bot (token_file, channel); keep one");
     }
     let url = api(section, "https://slack.com/api");
-    let token = needed(section, "token_file", "a bot's token, xoxb-…");
-    let channel = section.item("channel");
+    let token = match token {
+        Some(item) => secret(&item, "a bot's token, xoxb-…"),
+        None => needed(section, "token_file", "a bot's token, xoxb-…"),
+    };
     if channel.is_none() {
         section.wrong("has no channel; write channel = \"C…\", its id, as its details in Slack show it");
     }
@@ -270,7 +270,6 @@ fn email(section: &Section<'_>) -> Option<Email> {
         .map(|item| secret(&item, "the password"));
     if user.is_some() != password.is_some() {
         section.wrong("has only one of username and password_file; it needs both or neither");
-        return None;
     }
     let host = host.and_then(|item| {
         let text = item.text()?;
@@ -307,7 +306,8 @@ fn email(section: &Section<'_>) -> Option<Email> {
         },
         login: match (user, password) {
             (Some(user), Some(password)) => Some((user?, password?)),
-            (None, _) | (_, None) => None,
+            (None, None) => None,
+            (None, Some(_)) | (Some(_), None) => return None,
         },
         from: from?,
         to: (to.len() == entries.len() && !to.is_empty()).then_some(to)?,

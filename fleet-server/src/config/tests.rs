@@ -244,3 +244,176 @@ fn what_is_not_text_is_refused() {
         .to_string();
     assert!(err.contains("UTF-8"), "{err}");
 }
+
+/// A receiver `x` of this kind, on the third line.
+fn receiver(kind: &str) -> String {
+    format!("[[receiver]]\nname = \"x\"\n{kind}\n")
+}
+
+#[test]
+fn every_mistake_in_a_receiver_is_named_and_no_secret_shown() {
+    let mistakes: &[(&str, &[&str])] = &[
+        ("slack = {}", &["receiver[0].slack", "has no url_file"]),
+        (
+            "slack = { url = \"https://hooks.slack.com/services/hunter2\" }",
+            &["receiver[0].slack.url", "a secret", "url_file"],
+        ),
+        (
+            "slack = { token_file = \"/etc/hosts\" }",
+            &["has no channel", "more than one line"],
+        ),
+        (
+            "slack = { url_file = \"/no/such\", chanel = \"C1\" }",
+            &["slack.chanel", "did you mean \"channel\""],
+        ),
+        (
+            "discord = { url_file = \"/dev/null\" }",
+            &["discord.url_file", "is empty; put the URL of a channel's webhook"],
+        ),
+        (
+            "pagerduty = {}",
+            &["receiver[0].pagerduty", "has no routing_key_file"],
+        ),
+        (
+            "pagerduty = { routing_key = \"hunter2\" }",
+            &["pagerduty.routing_key:", "did you mean \"routing_key_file\""],
+        ),
+        (
+            "pagerduty = { url = \"http://pd.example.net\", routing_key_file = \"/dev/null\" }",
+            &["pagerduty.url", "in the clear"],
+        ),
+        (
+            "telegram = { token_file = \"/no/such\", chat_id = \"ops\" }",
+            &["token_file", "cannot be read", "chat_id", "-1001234567890"],
+        ),
+        ("telegram = { token_file = \"/no/such\" }", &["has no chat_id"]),
+        ("ntfy = {}", &["has no topic"]),
+        ("ntfy = { topic = \"a b\" }", &["letters, digits"]),
+        (
+            "ntfy = { topic = \"a\", url = \"http://ntfy.example.net\" }",
+            &["ntfy.url", "in the clear"],
+        ),
+        ("email = {}", &["has no server", "has no from", "has no to"]),
+        (
+            "email = { server = \"smtp.example.net\", from = \"x\", to = [\"a@example.net\"] }",
+            &["email.from", "is no mail address", "ops@example.net"],
+        ),
+        (
+            "email = { server = \"smtp.example.net\", from = \"a@example.net\", to = [] }",
+            &["email.to", "1 to 32"],
+        ),
+        (
+            "email = { server = \"smtp.example.net:25\", from = \"a@example.net\", to = \"a@example.net\" }",
+            &["email.server", "the port stands in port"],
+        ),
+        (
+            "email = { server = \"smtp.example.net\", username = \"u\", from = \"a@example.net\", to = \"a@example.net\" }",
+            &["only one of username and password_file"],
+        ),
+        (
+            "email = { server = \"smtp.example.net\", tls = \"none\", from = \"a@example.net\", to = \"a@example.net\" }",
+            &["email.server", "in the clear"],
+        ),
+        (
+            "email = { server = \"smtp.example.net\", tls = \"ssl\", from = \"a@example.net\", to = \"a@example.net\" }",
+            &["email.tls", "starttls, tls, none"],
+        ),
+        ("command = {}", &["has no argv"]),
+        (
+            "command = { argv = \"/bin/sh\" }",
+            &["command.argv", "must be a list"],
+        ),
+        (
+            "command = { argv = [\"on-call\"] }",
+            &["command.argv[0]", "absolute path"],
+        ),
+        (
+            "command = { argv = [\"/no/such\"] }",
+            &["command.argv[0]", "no such program"],
+        ),
+        (
+            "command = { argv = [\"/bin/sh\"], timeout = \"5m\" }",
+            &["command.timeout", "1s to 1m"],
+        ),
+        (
+            "title = \"{{ sumary }}\"\ncommand = { argv = [\"/bin/sh\"] }",
+            &["receiver[0].title", "line 1 of the template", "undefined"],
+        ),
+        (
+            "text = \"\"\"\nBox {{ box }}\n{% if link %}\"\"\"\ncommand = { argv = [\"/bin/sh\"] }",
+            &["receiver[0].text", "line 2 of the template", "syntax"],
+        ),
+        (
+            "text = \"{{ details.group }}\"\ncommand = { argv = [\"/bin/sh\"] }",
+            &["receiver[0].text", "kind box_dark", "default"],
+        ),
+        (
+            "text = \"x\"\ntext_file = \"/no/such\"\ncommand = { argv = [\"/bin/sh\"] }",
+            &["both text and text_file"],
+        ),
+        (
+            "text_file = \"/no/such\"\ncommand = { argv = [\"/bin/sh\"] }",
+            &["receiver[0].text_file", "/no/such", "cannot be read"],
+        ),
+    ];
+    for (text, wanted) in mistakes {
+        let err = read(&receiver(text)).expect_err(text);
+        for word in *wanted {
+            assert!(err.contains(word), "{text}: {err:?} lacks {word:?}");
+        }
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_template_file_names_that_file_and_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("page.j2");
+    std::fs::write(&file, "{{ summary }}\n\n{{ box | shout }}\n").unwrap();
+    let text = format!("command = {{ argv = [\"/bin/sh\"] }}\ntext_file = {file:?}");
+    let err = read(&receiver(&text)).unwrap_err();
+    assert!(
+        err.contains("fleet-server.toml:4: receiver[0].text_file"),
+        "{err}"
+    );
+    assert!(
+        err.contains(&format!("{}:3: ", file.display())) && err.contains("shout"),
+        "{err}"
+    );
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("{content}\n")).unwrap();
+        path
+    };
+    let url = file("url", "https://hooks.slack.com/services/T0/B0/hunter2");
+    let key = file("key", "hunter2-hunter2-hunter2-hunter2-");
+    let topic = file("topic", "hunter2");
+    let text = format!(
+        "{}{}{}",
+        receiver(&format!("slack = {{ url_file = {url:?} }}")),
+        receiver(&format!("pagerduty = {{ routing_key_file = {key:?} }}")).replace("\"x\"", "\"y\""),
+        receiver(&format!("ntfy = {{ topic_file = {topic:?} }}")).replace("\"x\"", "\"z\""),
+    );
+    let settings = read(&text).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+    let places: Vec<String> = settings
+        .receivers
+        .iter()
+        .map(|receiver| receiver.kind.place())
+        .collect();
+    assert_eq!(
+        places,
+        ["hooks.slack.com:443", "events.pagerduty.com:443", "ntfy.sh:443"]
+    );
+    let wrong = file("wrong", "hooks.slack.com/services/hunter2");
+    let err = read(&receiver(&format!("slack = {{ url_file = {wrong:?} }}"))).unwrap_err();
+    assert!(
+        err.contains("one URL, https://") && !err.contains("hunter2"),
+        "{err}"
+    );
+}
