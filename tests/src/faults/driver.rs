@@ -18,7 +18,7 @@ use super::fleet::Boxes;
 use super::history::{Books, Done, History, RULES, ReceiverTruth, Span, Told, end};
 use super::oracle;
 use super::process::{Clock, Process};
-use super::schedule::{BOXES, Cable, Ill, RECEIVERS, SITE_BOXES, Schedule, Step, What, box_name};
+use super::schedule::{BOXES, Cable, Ill, RECEIVERS, SITE_BOXES, STEP_SECS, Schedule, Step, What, box_name};
 use super::world::{Disk, Place};
 use crate::clock::{self, secs};
 use crate::http;
@@ -59,6 +59,8 @@ struct Driver {
     done: Vec<Done>,
     /// Boxes added by the API, with their tokens.
     added: Vec<Known>,
+    /// The second receiver is a step.
+    steps: bool,
     /// The server is to be killed when more notifications than these have arrived.
     armed: Option<usize>,
 }
@@ -68,7 +70,7 @@ pub(super) fn play(schedule: &Schedule, dir: &Path, library: &Path) -> Result<(H
     let starved = Starved::watch();
     let mut driver = Driver::start(schedule, dir, library)?;
     let zero = driver.clock.ms();
-    let mut steps = schedule.steps().into_iter().peekable();
+    let mut steps = schedule.begins_and_ends().into_iter().peekable();
     while steps.peek().is_some() {
         let now = (driver.clock.ms() - zero) as u64;
         while let Some(step) = steps.next_if(|step| step.at_ms <= now) {
@@ -79,7 +81,13 @@ pub(super) fn play(schedule: &Schedule, dir: &Path, library: &Path) -> Result<(H
     }
     let unsettled = driver.settle()?;
     let log = driver.server.log();
-    let history = driver.history(unsettled, starved.worst());
+    let last = driver.server.books().unwrap_or_default();
+    let history = History {
+        unsettled,
+        refused: driver.refused(),
+        starved_ms: starved.worst(),
+        ..driver.history(last)
+    };
     Ok((history, log))
 }
 
@@ -100,7 +108,7 @@ impl Driver {
         let at = lab.host_dir("server/data")?;
         let disk = Disk::mount(&lab, &at, schedule.disk_mib)?;
         let clock = Clock::start();
-        let config = config(&hooks);
+        let config = config(&hooks, schedule.steps);
         let mut server = Process::prepare(&lab, clock, &config, disk.environment(library))?;
         server.want();
         server.tend(false);
@@ -114,6 +122,7 @@ impl Driver {
             hooks,
             done: Vec::new(),
             added: Vec::new(),
+            steps: schedule.steps,
             armed: None,
         };
         let up = |driver: &Self| {
@@ -214,7 +223,7 @@ impl Driver {
             What::Check { ix, check } => self.boxes.fails(ix, check)?,
             What::Acknowledge => self.acknowledge(number),
             What::AddBox => self.add_box(number),
-            What::Silence => self.silence(number),
+            What::Silence { ix, secs } => self.silence(number, ix, secs),
         }
         Ok(())
     }
@@ -260,7 +269,7 @@ impl Driver {
             }
             What::BoxGoes { ix, .. } => self.boxes.comes(ix)?,
             What::Check { ix, check } => self.boxes.mends(ix, check)?,
-            What::BoxDies { .. } | What::Acknowledge | What::AddBox | What::Silence => {}
+            What::BoxDies { .. } | What::Acknowledge | What::AddBox | What::Silence { .. } => {}
         }
         Ok(())
     }
@@ -359,24 +368,28 @@ impl Driver {
             return vec!["the server does not serve".to_owned()];
         }
         match self.server.books() {
-            Ok(books) => {
-                let receivers: Vec<ReceiverTruth> =
-                    self.hooks.iter().map(|hook| hook.told(&self.clock)).collect();
-                oracle::lacks(&self.boxes.truth(), &receivers, &books)
-            }
+            Ok(books) => oracle::lacks(&self.history(books)),
             Err(err) => vec![format!("the API: {err:#}")],
         }
     }
 
-    fn silence(&mut self, number: usize) {
+    fn silence(&mut self, number: usize, ix: Option<usize>, for_secs: u64) {
         if !self.server.serves() {
             return;
         }
-        let wish = serde_json::json!({ "match": { "box": [format!("nobody-{number}")] }, "for_secs": 600, "reason": "none" });
+        let about = ix.map(box_name);
+        let name = about.clone().unwrap_or_else(|| format!("nobody-{number}"));
+        let wish = serde_json::json!({ "match": { "box": [name] }, "for_secs": for_secs, "reason": "none" });
         let made = self.server.post("/v1/silences", &wish.to_string());
         if let Some(id) = made.ok().and_then(|json| json["id"].as_i64()) {
             let at_ms = self.clock.ms();
-            self.done.push(Done::Silenced { at_ms, id });
+            let until_ms = at_ms + for_secs as i64 * 1000;
+            self.done.push(Done::Silenced {
+                at_ms,
+                id,
+                about,
+                until_ms,
+            });
         }
     }
 
@@ -399,20 +412,21 @@ impl Driver {
             .collect()
     }
 
-    fn history(self, unsettled: Vec<String>, starved_ms: i64) -> History {
-        let last = self.server.books().unwrap_or_default();
+    /// All so far, with these books as the last ones.
+    fn history(&self, last: Books) -> History {
         History {
             rules: RULES,
             boxes: self.boxes.truth(),
-            receivers: self.hooks.iter().map(|hook| hook.told(&self.clock)).collect(),
             server: self.server.truth.clone(),
+            step_ms: self.steps.then_some(STEP_SECS as i64 * 1000),
+            receivers: self.hooks.iter().map(|hook| hook.told(&self.clock)).collect(),
             restarts: self.server.restarts.clone(),
             done: self.done.clone(),
             last,
-            refused: self.refused(),
-            unsettled,
-            starved_ms,
+            refused: Vec::new(),
+            unsettled: Vec::new(),
             zero: self.clock.wall(),
+            starved_ms: 0,
             ended_ms: self.clock.ms(),
         }
     }
@@ -480,7 +494,7 @@ fn told(arrival: &Arrival, clock: &Clock) -> Result<Told> {
     })
 }
 
-fn config(hooks: &[Hook]) -> String {
+fn config(hooks: &[Hook], steps: bool) -> String {
     let ms = |ms: i64| format!("\"{ms}ms\"");
     let liveness = format!(
         "[liveness]\nevery = {}\ndark_after = {}\ndark_after_max = {}\nwarm_up = {}\n",
@@ -495,7 +509,15 @@ fn config(hooks: &[Hook]) -> String {
     };
     // The oracle counts each opening and each end; what flaps would be told of once.
     let damping = "[flapping]\nenabled = false\n";
-    liveness + damping + &hooks.iter().map(receiver).collect::<String>()
+    let route = if steps {
+        let (first, second) = (&hooks[0].truth.name, &hooks[1].truth.name);
+        format!(
+            "[[route]]\nreceivers = [{first:?}]\nsteps = [{{ after = \"{STEP_SECS}s\", receivers = [{second:?}] }}]\n"
+        )
+    } else {
+        String::new()
+    };
+    liveness + damping + &route + &hooks.iter().map(receiver).collect::<String>()
 }
 
 fn behind(cable: Cable) -> Vec<usize> {

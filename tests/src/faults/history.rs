@@ -49,6 +49,8 @@ pub(super) struct History {
     pub(super) boxes: Vec<BoxTruth>,
     /// The server.
     pub(super) server: ServerTruth,
+    /// When the second receiver is told of what is in nobody's hand, if that is a step.
+    pub(super) step_ms: Option<i64>,
     /// The receivers.
     pub(super) receivers: Vec<ReceiverTruth>,
     /// The books around each end of the server's process.
@@ -159,7 +161,12 @@ pub(super) enum Done {
     /// Added a box.
     Added { at_ms: i64, name: String },
     /// Silenced something.
-    Silenced { at_ms: i64, id: i64 },
+    Silenced {
+        at_ms: i64,
+        id: i64,
+        about: Option<String>,
+        until_ms: i64,
+    },
 }
 
 /// What the API says.

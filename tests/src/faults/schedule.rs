@@ -20,6 +20,9 @@ const SPAN_MS: u64 = 4500;
 /// A silent box is judged about so long after it went, milliseconds: what begins then meets the notification.
 const VERDICT_MS: u64 = 1500;
 
+/// When the step is due, if the schedule has one.
+pub(super) const STEP_SECS: u64 = 1;
+
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Schedule {
@@ -27,6 +30,9 @@ pub(super) struct Schedule {
     pub(super) seed: u64,
     /// The size of the server's disk: only a large one has room for the reserve.
     pub(super) disk_mib: u32,
+    /// The second receiver is a step: told of what is open for [`STEP_SECS`] and in nobody's hand.
+    #[serde(default)]
+    pub(super) steps: bool,
     /// What goes wrong, by its begin.
     pub(super) faults: Vec<Fault>,
 }
@@ -74,8 +80,8 @@ pub(super) enum What {
     Acknowledge,
     /// An operator adds a box (which beats once, at the end).
     AddBox,
-    /// An operator silences a box that is not there.
-    Silence,
+    /// An operator silences a box for some seconds; one that is not there for long.
+    Silence { ix: Option<usize>, secs: u64 },
 }
 
 /// How a receiver is ill.
@@ -185,12 +191,13 @@ impl Schedule {
         Self {
             seed,
             disk_mib,
+            steps: seed.is_multiple_of(3),
             faults,
         }
     }
 
     /// Begins and ends, in their order.
-    pub(super) fn steps(&self) -> Vec<Step> {
+    pub(super) fn begins_and_ends(&self) -> Vec<Step> {
         let steps = self.faults.iter().enumerate().flat_map(|(fault, of)| {
             let begin = Step {
                 at_ms: of.at_ms,
@@ -228,7 +235,7 @@ impl What {
             | Self::Check { .. }
             | Self::Acknowledge
             | Self::AddBox
-            | Self::Silence => false,
+            | Self::Silence { .. } => false,
         }
     }
 
@@ -236,7 +243,7 @@ impl What {
     fn lasts(self) -> bool {
         !matches!(
             self,
-            Self::BoxDies { .. } | Self::Acknowledge | Self::AddBox | Self::Silence
+            Self::BoxDies { .. } | Self::Acknowledge | Self::AddBox | Self::Silence { .. }
         )
     }
 }
@@ -244,6 +251,9 @@ impl What {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "disk {} MiB", self.disk_mib)?;
+        if self.steps {
+            f.write_str(", steps")?;
+        }
         self.faults.iter().try_for_each(|fault| write!(f, "; {fault}"))
     }
 }
@@ -277,7 +287,8 @@ impl fmt::Display for What {
             Self::Check { ix, check } => write!(f, "{}: {check} fails", box_name(*ix)),
             Self::Acknowledge => f.write_str("newest incident acknowledged"),
             Self::AddBox => f.write_str("box added"),
-            Self::Silence => f.write_str("silence made"),
+            Self::Silence { ix: Some(ix), secs } => write!(f, "{} silenced for {secs} s", box_name(*ix)),
+            Self::Silence { ix: None, .. } => f.write_str("nobody silenced"),
         }
     }
 }
@@ -334,7 +345,7 @@ impl Random {
     }
 
     fn fault(&mut self, at_ms: u64) -> Fault {
-        let (for_ms, what) = match self.below(31) {
+        let (for_ms, what) = match self.below(33) {
             0..=1 => (self.of(20, 1500), What::ServerKill),
             2..=3 => (self.of(500, 2500), What::ServerKillAtNotification),
             4..=5 => (self.of(0, 500), What::ServerRestart),
@@ -363,7 +374,11 @@ impl Random {
                 (self.of(500, 3000), What::Check { ix, check })
             }
             28 => (0, What::Acknowledge),
-            29 => (0, What::Silence),
+            29 => (0, What::Silence { ix: None, secs: 600 }),
+            30..=31 => {
+                let (ix, secs) = (Some(self.below(BOXES)), self.of(1, 4));
+                (0, What::Silence { ix, secs })
+            }
             _ => (0, What::AddBox),
         };
         Fault { at_ms, for_ms, what }
@@ -428,7 +443,7 @@ mod tests {
     #[test]
     fn an_end_comes_after_its_begin() {
         for seed in 0..100 {
-            let steps = Schedule::of(seed).steps();
+            let steps = Schedule::of(seed).begins_and_ends();
             for (at, step) in steps.iter().enumerate() {
                 let begun = steps[..at]
                     .iter()

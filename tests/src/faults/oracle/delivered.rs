@@ -6,19 +6,21 @@ use protocol::api::{IncidentDetail, Liveness};
 use protocol::incident::{EventKind, Incident, Kind};
 
 use super::{Rule, Violation};
-use crate::faults::history::{Books, BoxTruth, Gone, History, ReceiverTruth, Span};
+use crate::faults::history::{Books, BoxTruth, Done, Gone, History, ReceiverTruth, Span};
 
 /// A goodbye for longer than this is not over when a schedule ends.
 const LONG_GOODBYE_SECS: u64 = 60;
 /// Over the longest deadline: a verdict may be held this long so that a group can show, and a turn takes its time.
 const VERDICT_MS: i64 = 2000;
 
+/// A mute that is over is noticed within this.
+const UNMUTED_MS: i64 = 1600;
+/// Clocks and threads may be so far apart.
+const SLACK_MS: i64 = 150;
+
 /// What is not yet as it must be once every fault is over.
-pub(in crate::faults) fn lacks(
-    boxes: &[BoxTruth],
-    receivers: &[ReceiverTruth],
-    books: &Books,
-) -> Vec<String> {
+pub(in crate::faults) fn lacks(history: &History) -> Vec<String> {
+    let (boxes, books) = (&history.boxes, &history.last);
     let mut lacks = Vec::new();
     for truth in boxes {
         lacks.extend(box_lacks(truth, books));
@@ -28,8 +30,8 @@ pub(in crate::faults) fn lacks(
         if incident.resolved_at.is_none() && !stands(incident, boxes) {
             lacks.push(format!("{} is open, and what it says is over", named(incident)));
         }
-        for receiver in receivers {
-            lacks.extend(untold(one, receiver));
+        for (ix, receiver) in history.receivers.iter().enumerate() {
+            lacks.extend(untold(one, receiver, must_hear(history, one, ix)));
         }
     }
     lacks
@@ -37,7 +39,10 @@ pub(in crate::faults) fn lacks(
 
 pub(super) fn judge(history: &History) -> Vec<Violation> {
     let unsettled = history.unsettled.iter().cloned();
-    let gaps = history.receivers.iter().flat_map(gaps);
+    // With steps and silences not everybody hears everything.
+    let everything =
+        history.step_ms.is_none() && history.done.iter().all(|done| silenced_box(done).is_none());
+    let gaps = history.receivers.iter().filter(|_| everything).flat_map(gaps);
     let unknown = history
         .receivers
         .iter()
@@ -49,6 +54,59 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
         .chain(missed)
         .map(|text| Violation::new(Rule::Lost, text))
         .collect()
+}
+
+fn silenced_box(done: &Done) -> Option<(&str, Span)> {
+    match done {
+        Done::Silenced {
+            about: Some(about),
+            at_ms,
+            until_ms,
+            ..
+        } => {
+            let span = Span {
+                from_ms: *at_ms,
+                to_ms: *until_ms,
+            };
+            Some((about, span))
+        }
+        Done::Silenced { about: None, .. } | Done::Acknowledged { .. } | Done::Added { .. } => None,
+    }
+}
+
+/// When the incident's box was silenced.
+pub(super) fn silences<'a>(history: &'a History, incident: &'a Incident) -> impl Iterator<Item = Span> + 'a {
+    let about = incident.box_name.as_ref().map(|name| name.as_str());
+    let silenced = history.done.iter().filter_map(silenced_box);
+    silenced
+        .filter(move |(name, _)| Some(*name) == about)
+        .map(|(_, span)| span)
+}
+
+/// Whether the receiver must have heard of the incident. Where a silence, an acknowledgement or a step leaves it open,
+/// only what is still so at the end is asked for.
+fn must_hear(history: &History, one: &IncidentDetail, receiver: usize) -> bool {
+    let incident = &one.incident;
+    let opened_ms = history.ms_of(incident.opened_at);
+    let step_ms = history.step_ms.filter(|_| receiver > 0);
+    let long = |span: Span| Span {
+        from_ms: span.from_ms - SLACK_MS,
+        to_ms: span.to_ms + UNMUTED_MS,
+    };
+    let silences: Vec<Span> = silences(history, incident).map(long).collect();
+    let at_once = Span {
+        from_ms: opened_ms,
+        to_ms: opened_ms + 1,
+    };
+    if step_ms.is_none() && !silences.iter().any(|silence| silence.meets(at_once)) {
+        return true;
+    }
+    let last_ms = silences
+        .iter()
+        .map(|silence| silence.to_ms)
+        .fold(opened_ms, i64::max);
+    let due_ms = last_ms + step_ms.unwrap_or(0) + UNMUTED_MS;
+    incident.resolved_at.is_none() && one.ack.is_none() && due_ms < history.ended_ms
 }
 
 /// A box that sends is live; one that is gone is told of.
@@ -136,7 +194,7 @@ pub(super) fn members(incident: &Incident) -> BTreeSet<String> {
 }
 
 /// What of the incident the receiver has not taken.
-fn untold(one: &IncidentDetail, receiver: &ReceiverTruth) -> Option<String> {
+fn untold(one: &IncidentDetail, receiver: &ReceiverTruth, must_hear: bool) -> Option<String> {
     let incident = &one.incident;
     let taken = |event: EventKind| {
         receiver.told.iter().any(|told| {
@@ -147,14 +205,15 @@ fn untold(one: &IncidentDetail, receiver: &ReceiverTruth) -> Option<String> {
                 && same.opened_at == incident.opened_at
         })
     };
-    if !taken(EventKind::Opened) {
+    let began = taken(EventKind::Opened);
+    if must_hear && !began {
         return Some(format!(
             "{}: {} was never told to be open",
             receiver.name,
             named(incident)
         ));
     }
-    (incident.resolved_at.is_some() && !taken(EventKind::Resolved))
+    (began && incident.resolved_at.is_some() && !taken(EventKind::Resolved))
         .then(|| format!("{}: {} was never told to be over", receiver.name, named(incident)))
 }
 

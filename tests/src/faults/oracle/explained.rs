@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use protocol::alert::Alert;
 use protocol::incident::{EventKind, Incident, Kind};
 
-use super::delivered::members;
+use super::delivered::{members, silences};
 use super::{Rule, Violation};
 use crate::faults::history::{BoxTruth, Gone, History, Span, Told};
 
@@ -18,6 +18,8 @@ use crate::faults::history::{BoxTruth, Gone, History, Span, Told};
 const RETURN_MS: i64 = 2500;
 /// What clocks and threads may be apart.
 const SLACK_MS: i64 = 60;
+/// A silence begins and ends within so long of what its maker was told.
+const SILENCE_MS: i64 = 200;
 /// Boxes that are gone together before the server may doubt itself.
 const DOUBT_MIN: usize = 3;
 /// A goodbye that was given within so long of trouble with the server may not be on its disk.
@@ -31,7 +33,9 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
         .map(|told| (told.idempotency_key.as_str(), told))
         .collect();
     let strange = once.into_values().filter_map(|told| {
-        let why = explained(history, &told.alert).err()?;
+        let why = explained(history, &told.alert)
+            .and_then(|()| unsilenced(history, told))
+            .err()?;
         let (event, key, summary) = (told.alert.event, &told.alert.key, &told.alert.incident.summary);
         Some(Violation::new(
             Rule::Unexplained,
@@ -39,6 +43,20 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
         ))
     });
     strange.collect()
+}
+
+/// What opened while its box was silenced is told when that is over, not before.
+fn unsilenced(history: &History, told: &Told) -> Result<(), String> {
+    let incident = &told.alert.incident;
+    let opened_ms = history.ms_of(incident.opened_at);
+    let silenced = silences(history, incident).find(|silence| {
+        let (from_ms, to_ms) = (silence.from_ms + SILENCE_MS, silence.to_ms - SILENCE_MS);
+        (from_ms..to_ms).contains(&opened_ms) && told.at_ms < to_ms
+    });
+    match silenced {
+        Some(Span { from_ms, to_ms }) => Err(format!("it was silenced from {from_ms} to {to_ms} ms")),
+        None => Ok(()),
+    }
 }
 
 fn explained(history: &History, alert: &Alert) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::alert::Alert;
 use protocol::incident::EventKind;
 
 use super::{Rule, Violation};
@@ -33,11 +34,8 @@ fn of_one(receiver: &ReceiverTruth, told: &[&Told], died_ms: &[i64]) -> Vec<Stri
     let mut newest: Option<&Told> = None;
     for (at, one) in told.iter().enumerate() {
         let (key, revision) = (&one.alert.key, one.alert.revision);
-        if (revision == 1) != (one.alert.event == EventKind::Opened) {
-            found.push(format!("{name}: {key}/{revision} is {}", one.alert.event));
-        }
         let Some(before) = newest else {
-            if revision != 1 {
+            if one.alert.event != EventKind::Opened {
                 found.push(format!("{name}: {key}/{revision} came before its beginning"));
             }
             newest = Some(one);
@@ -48,6 +46,11 @@ fn of_one(receiver: &ReceiverTruth, told: &[&Told], died_ms: &[i64]) -> Vec<Stri
             found.push(format!("{name}: {key}/{revision} came after {key}/{newer}"));
         }
         if revision > newer {
+            if one.alert.event == EventKind::Opened {
+                found.push(format!(
+                    "{name}: {key}/{revision} begins what {key}/{newer} began"
+                ));
+            }
             if after_end {
                 found.push(format!(
                     "{name}: {key}/{revision} came after the end, {key}/{newer}"
@@ -68,17 +71,26 @@ fn late_copy(receiver: &ReceiverTruth, before: &[&Told], one: &Told, died_ms: &[
     copy && under_way && before.iter().any(|told| told.connection > one.connection)
 }
 
-/// One notification says the same to everybody, and each time.
+/// One notification says the same each time, and to everybody; but who hears of it first hears that it opened.
 fn same_words(history: &History) -> Vec<String> {
-    let mut said: BTreeMap<&str, &Told> = BTreeMap::new();
+    let mut said: BTreeMap<(&str, &str), &Alert> = BTreeMap::new();
+    let mut to_all: BTreeMap<&str, Alert> = BTreeMap::new();
     let mut found = BTreeSet::new();
-    for told in history.receivers.iter().flat_map(|receiver| &receiver.told) {
-        let first = said.entry(&told.idempotency_key).or_insert(told);
-        if first.alert != told.alert {
-            found.insert(format!("{} says two things", told.idempotency_key));
-        }
-        if told.idempotency_key != told.alert.idempotency_key() {
-            found.insert(format!("{} is not the key of what it says", told.idempotency_key));
+    for receiver in &history.receivers {
+        for told in &receiver.told {
+            let key = told.idempotency_key.as_str();
+            let first = *said.entry((&receiver.name, key)).or_insert(&told.alert);
+            let apart = Alert {
+                event: EventKind::Updated,
+                ..told.alert.clone()
+            };
+            let others = to_all.entry(key).or_insert_with(|| apart.clone());
+            if *first != told.alert || *others != apart {
+                found.insert(format!("{key} says two things"));
+            }
+            if key != told.alert.idempotency_key() {
+                found.insert(format!("{key} is not the key of what it says"));
+            }
         }
     }
     found.into_iter().collect()

@@ -64,6 +64,11 @@ fn excused(history: &History, receiver: &ReceiverTruth, earlier: &Told, again: &
         .iter()
         .any(|died| (written.from_ms..written.to_ms).contains(died));
     let unwritten = history.server.disk_ill.iter().any(|ill| ill.meets(written));
+    // The first one was under way on a cable that was out when its sender died: what it was answered, nobody heard.
+    let orphaned = receiver.cut.iter().any(|cut| {
+        let died = &mut history.server.died_ms.iter();
+        died.any(|died| cut.from_ms - SLACK_MS <= *died && *died <= earlier.at_ms)
+    });
     let late = answered_ms - earlier.at_ms >= TIME_OUT_MS;
-    lost || died || unwritten || late
+    lost || died || unwritten || orphaned || late
 }

@@ -5,7 +5,7 @@ use protocol::api::{BoxRow, IncidentDetail, Liveness};
 use super::{Rule, Violation};
 use crate::faults::history::{Books, BoxTruth, Done, History, Restart, Span};
 
-/// How old what is remembered of a box may be after a kill.
+/// How old what is remembered of a box may be after a kill, if the server had lived for so long.
 const MEMORY_MS: i64 = 6000;
 /// The same after an end as asked.
 const LAST_WORDS_MS: i64 = 500;
@@ -115,6 +115,10 @@ fn memory(history: &History, restart: &Restart, was: &BoxRow, is: &BoxRow) -> Op
     if history.server.disk_ill.iter().any(|ill| ill.meets(whole)) {
         return None;
     }
+    let lived = |serving: &Span| serving.from_ms <= whole.from_ms && restart.before.at_ms <= serving.to_ms;
+    if !restart.asked && !history.server.serving.iter().any(lived) {
+        return None;
+    }
     let remembered = is.last_seen.map_or(0, |at| history.ms_of(at));
     (remembered + allowed < seen).then(|| {
         format!(
@@ -188,7 +192,7 @@ fn done(history: &History, books: &Books) -> Vec<String> {
                     found.push(format!("{name} was added, and is forgotten"));
                 }
             }
-            Done::Silenced { at_ms, id } if *at_ms < books.at_ms => {
+            Done::Silenced { at_ms, id, .. } if *at_ms < books.at_ms => {
                 if !books.silences.iter().any(|silence| silence.record.id == *id) {
                     found.push(format!("silence {id} was made, and is forgotten"));
                 }

@@ -105,6 +105,7 @@ fn good() -> History {
             died_ms: vec![15_000],
             ..ServerTruth::default()
         },
+        step_ms: None,
         receivers: vec![receiver("hook-0"), receiver("hook-1")],
         restarts: vec![Restart {
             asked: false,
@@ -266,6 +267,11 @@ fn a_repeat_is_excused_by_what_kept_the_server_from_hearing_or_writing_and_by_no
         repeated(&|history| history.receivers[1].cut.push(span(6440, 7000))),
         [Rule::Repeated]
     );
+    let orphaned = |history: &mut History| {
+        history.receivers[0].cut.push(span(1000, 6000));
+        history.server.died_ms.push(3000);
+    };
+    assert_eq!(repeated(&orphaned), []);
     // What was answered 500, or not at all, must come again.
     assert_eq!(
         repeated(&|history| history.receivers[0].told[0].answered = Some(500)),
@@ -312,6 +318,63 @@ fn what_a_restart_forgets_is_found() {
         history.restarts[0].after.boxes[1].last_seen = Some(at(5000));
     };
     assert_eq!(with(unseen), [Rule::Restart]);
+}
+
+#[test]
+fn a_silence_excuses_what_opened_in_it_and_nothing_else() {
+    let silence = |at_ms: i64, until_ms: i64| Done::Silenced {
+        at_ms,
+        id: 1,
+        about: Some("a".to_owned()),
+        until_ms,
+    };
+    let untold = |silenced: Option<Done>| {
+        let mut history = good();
+        for receiver in &mut history.receivers {
+            receiver.told.clear();
+        }
+        history.done.extend(silenced);
+        lacks(&history).len()
+    };
+    assert_eq!(untold(None), 2, "each receiver lacks it");
+    assert_eq!(
+        untold(Some(silence(5000, 10_000))),
+        0,
+        "it was over before the silence was"
+    );
+    assert_eq!(
+        untold(Some(silence(7000, 10_000))),
+        2,
+        "it opened before the silence"
+    );
+    let told_all_the_same = |history: &mut History| history.done.push(silence(5000, 9000));
+    assert!(with(told_all_the_same).contains(&Rule::Unexplained));
+}
+
+#[test]
+fn a_step_that_is_due_must_be_told_and_one_that_is_not_need_not() {
+    let second_untold = |change: &dyn Fn(&mut History)| {
+        let mut history = good();
+        history.step_ms = Some(1000);
+        history.receivers[1].told.clear();
+        change(&mut history);
+        lacks(&history).len()
+    };
+    assert_eq!(second_untold(&|_| {}), 0, "it was over");
+    let goes_on = |history: &mut History| {
+        history.last.incidents[0].incident.resolved_at = None;
+        history.boxes[0].gone[0].span.to_ms = Span::OPEN;
+    };
+    let due = second_untold(&goes_on);
+    let in_hand = second_untold(&|history| {
+        goes_on(history);
+        history.last.incidents[0].ack = Some(Ack {
+            at: at(6500),
+            by: "admin".into(),
+            note: String::new(),
+        });
+    });
+    assert_eq!((due, in_hand), (1, 0));
 }
 
 #[test]
