@@ -4,8 +4,8 @@
 //! One thread does everything, so that what it writes down is in the order in which it was done.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::fleet::Boxes;
 use super::history::{Books, Done, History, RULES, ReceiverTruth, Span, Told, end};
 use super::oracle;
-use super::process::{Clock, Process};
+use super::process::{Clock, Operator, Process};
 use super::schedule::{BOXES, Cable, Ill, RECEIVERS, SITE_BOXES, STEP_SECS, Schedule, Step, What, box_name};
 use super::world::{Disk, Place};
 use crate::clock::{self, secs};
@@ -56,9 +56,9 @@ struct Driver {
     disk: Disk,
     boxes: Boxes,
     hooks: Vec<Hook>,
-    done: Vec<Done>,
+    done: Arc<Mutex<Vec<Done>>>,
     /// Boxes added by the API, with their tokens.
-    added: Vec<Known>,
+    added: Arc<Mutex<Vec<Known>>>,
     /// The second receiver is a step.
     steps: bool,
     /// The server is to be killed when more notifications than these have arrived.
@@ -120,8 +120,8 @@ impl Driver {
             disk,
             boxes,
             hooks,
-            done: Vec::new(),
-            added: Vec::new(),
+            done: Arc::default(),
+            added: Arc::default(),
             steps: schedule.steps,
             armed: None,
         };
@@ -287,52 +287,67 @@ impl Driver {
         }
     }
 
-    fn acknowledge(&mut self, number: usize) {
+    /// Lets an operator do something who is in no hurry: a server in trouble may keep them waiting for seconds.
+    fn ask(&self, what: impl FnOnce(&Operator) -> Option<Done> + Send + 'static) {
         if !self.server.serves() {
             return;
         }
-        let Ok(books) = self.server.books() else {
-            return;
-        };
-        let open = books
-            .incidents
-            .iter()
-            .find(|one| one.incident.resolved_at.is_none());
-        let Some(id) = open.map(|one| one.incident.id) else {
-            return;
-        };
-        let note = format!("seen {number}");
-        let body = serde_json::json!({ "note": note }).to_string();
-        let path = format!("/v1/incidents/{id}/ack");
-        if self.server.post(&path, &body).is_ok() {
-            let at_ms = self.clock.ms();
-            self.done.push(Done::Acknowledged { at_ms, id, note });
-        }
+        let (operator, done) = (self.server.operator(), Arc::clone(&self.done));
+        std::thread::spawn(move || {
+            if let Some(one) = what(&operator) {
+                lock(&done).push(one);
+            }
+        });
     }
 
-    fn add_box(&mut self, number: usize) {
-        if !self.server.serves() {
-            return;
-        }
-        let name = format!("extra-{number}");
-        let body = serde_json::json!({ "name": name, "labels": { "site": "extra" } }).to_string();
-        let answer = self.server.post("/v1/boxes", &body);
-        let made = answer
-            .ok()
-            .and_then(|json| serde_json::from_value::<NewToken>(json).ok());
-        if let Some(NewToken {
-            name: box_name,
-            token,
-        }) = made
-        {
-            let at_ms = self.clock.ms();
-            self.done.push(Done::Added { at_ms, name });
-            self.added.push(Known {
-                name: box_name,
+    fn acknowledge(&self, number: usize) {
+        self.ask(move |operator| {
+            let books = operator.books().ok()?;
+            let open = books
+                .incidents
+                .iter()
+                .find(|one| one.incident.resolved_at.is_none());
+            let id = open?.incident.id;
+            let note = format!("seen {number}");
+            let body = serde_json::json!({ "note": note }).to_string();
+            operator.post(&format!("/v1/incidents/{id}/ack"), &body).ok()?;
+            let at_ms = operator.ms();
+            Some(Done::Acknowledged { at_ms, id, note })
+        });
+    }
+
+    fn add_box(&self, number: usize) {
+        let added = Arc::clone(&self.added);
+        self.ask(move |operator| {
+            let name = format!("extra-{number}");
+            let body = serde_json::json!({ "name": name, "labels": { "site": "extra" } }).to_string();
+            let made: NewToken = serde_json::from_value(operator.post("/v1/boxes", &body).ok()?).ok()?;
+            let at_ms = operator.ms();
+            lock(&added).push(Known {
+                name: made.name,
                 labels: Labels::default(),
-                token,
+                token: made.token,
             });
-        }
+            Some(Done::Added { at_ms, name })
+        });
+    }
+
+    fn silence(&self, number: usize, ix: Option<usize>, for_secs: u64) {
+        self.ask(move |operator| {
+            let about = ix.map(box_name);
+            let name = about.clone().unwrap_or_else(|| format!("nobody-{number}"));
+            let wish =
+                serde_json::json!({ "match": { "box": [name] }, "for_secs": for_secs, "reason": "none" });
+            let asked_ms = operator.ms();
+            let id = operator.post("/v1/silences", &wish.to_string()).ok()?["id"].as_i64()?;
+            Some(Done::Silenced {
+                asked_ms,
+                at_ms: operator.ms(),
+                id,
+                about,
+                until_ms: operator.ms() + for_secs as i64 * 1000,
+            })
+        });
     }
 
     /// Waits until all is as it must be now that every fault is over; what is not.
@@ -373,26 +388,6 @@ impl Driver {
         }
     }
 
-    fn silence(&mut self, number: usize, ix: Option<usize>, for_secs: u64) {
-        if !self.server.serves() {
-            return;
-        }
-        let about = ix.map(box_name);
-        let name = about.clone().unwrap_or_else(|| format!("nobody-{number}"));
-        let wish = serde_json::json!({ "match": { "box": [name] }, "for_secs": for_secs, "reason": "none" });
-        let made = self.server.post("/v1/silences", &wish.to_string());
-        if let Some(id) = made.ok().and_then(|json| json["id"].as_i64()) {
-            let at_ms = self.clock.ms();
-            let until_ms = at_ms + for_secs as i64 * 1000;
-            self.done.push(Done::Silenced {
-                at_ms,
-                id,
-                about,
-                until_ms,
-            });
-        }
-    }
-
     /// Boxes that were added meanwhile, and whose token is not taken.
     fn refused(&self) -> Vec<String> {
         let beat = serde_json::json!({
@@ -405,7 +400,7 @@ impl Driver {
             http::send("POST", &url, &headers, beat.to_string().as_bytes())
                 .is_ok_and(|answer| answer.status == 401)
         };
-        self.added
+        lock(&self.added)
             .iter()
             .filter(refused)
             .map(|known| known.name.to_string())
@@ -421,7 +416,7 @@ impl Driver {
             step_ms: self.steps.then_some(STEP_SECS as i64 * 1000),
             receivers: self.hooks.iter().map(|hook| hook.told(&self.clock)).collect(),
             restarts: self.server.restarts.clone(),
-            done: self.done.clone(),
+            done: lock(&self.done).clone(),
             last,
             refused: Vec::new(),
             unsettled: Vec::new(),
@@ -480,6 +475,10 @@ impl Hook {
         }
         truth
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn told(arrival: &Arrival, clock: &Clock) -> Result<Told> {

@@ -162,6 +162,7 @@ pub(super) enum Done {
     Added { at_ms: i64, name: String },
     /// Silenced something.
     Silenced {
+        asked_ms: i64,
         at_ms: i64,
         id: i64,
         about: Option<String>,

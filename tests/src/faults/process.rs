@@ -4,6 +4,7 @@
 //! It writes down when the server served.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -55,7 +56,7 @@ impl Clock {
 
 /// The server under its service manager.
 pub(super) struct Process {
-    server: FleetServer,
+    server: Arc<FleetServer>,
     clock: Clock,
     wanted: bool,
     hung: bool,
@@ -75,7 +76,7 @@ impl Process {
         environment: Vec<(String, String)>,
     ) -> Result<Self> {
         Ok(Self {
-            server: FleetServer::prepare(lab, ("server", 8470), config, environment)?,
+            server: Arc::new(FleetServer::prepare(lab, ("server", 8470), config, environment)?),
             clock,
             wanted: false,
             hung: false,
@@ -217,6 +218,42 @@ impl Process {
 
     /// What the API says now.
     pub(super) fn books(&self) -> Result<Books> {
+        self.operator().books()
+    }
+
+    /// Somebody who speaks to the API, on a thread of their own if they like.
+    pub(super) fn operator(&self) -> Operator {
+        Operator {
+            server: Arc::clone(&self.server),
+            clock: self.clock,
+        }
+    }
+
+    fn remember(&mut self, asked: bool) {
+        if self.server.is_running()
+            && self.serves()
+            && let Ok(books) = self.books()
+        {
+            self.before = Some((asked, books));
+        }
+    }
+}
+
+/// Somebody with the admin's token.
+#[derive(Debug, Clone)]
+pub(super) struct Operator {
+    server: Arc<FleetServer>,
+    clock: Clock,
+}
+
+impl Operator {
+    /// Now.
+    pub(super) fn ms(&self) -> i64 {
+        self.clock.ms()
+    }
+
+    /// What the API says now.
+    pub(super) fn books(&self) -> Result<Books> {
         let at_ms = self.clock.ms();
         let boxes: BoxPage = self.ask("/v1/boxes")?;
         let incidents: IncidentPage = self.ask("/v1/incidents")?;
@@ -240,14 +277,5 @@ impl Process {
     fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let answer = self.server.admin("GET", path, "")?;
         serde_json::from_value(answer.json()?).with_context(|| format!("GET {path}"))
-    }
-
-    fn remember(&mut self, asked: bool) {
-        if self.server.is_running()
-            && self.serves()
-            && let Ok(books) = self.books()
-        {
-            self.before = Some((asked, books));
-        }
     }
 }

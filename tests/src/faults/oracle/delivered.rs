@@ -56,31 +56,40 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
         .collect()
 }
 
-fn silenced_box(done: &Done) -> Option<(&str, Span)> {
+/// Whom a silence is about, when it may have been in force, and when it was for sure.
+fn silenced_box(done: &Done) -> Option<(&str, Span, Span)> {
     match done {
         Done::Silenced {
             about: Some(about),
+            asked_ms,
             at_ms,
             until_ms,
             ..
         } => {
-            let span = Span {
-                from_ms: *at_ms,
+            let perhaps = Span {
+                from_ms: *asked_ms,
                 to_ms: *until_ms,
             };
-            Some((about, span))
+            let surely = Span {
+                from_ms: *at_ms,
+                to_ms: until_ms - (at_ms - asked_ms),
+            };
+            Some((about, perhaps, surely))
         }
         Done::Silenced { about: None, .. } | Done::Acknowledged { .. } | Done::Added { .. } => None,
     }
 }
 
-/// When the incident's box was silenced.
-pub(super) fn silences<'a>(history: &'a History, incident: &'a Incident) -> impl Iterator<Item = Span> + 'a {
+/// When the incident's box may have been silenced, and when it was for sure.
+pub(super) fn silences<'a>(
+    history: &'a History,
+    incident: &'a Incident,
+) -> impl Iterator<Item = (Span, Span)> + 'a {
     let about = incident.box_name.as_ref().map(|name| name.as_str());
     let silenced = history.done.iter().filter_map(silenced_box);
     silenced
-        .filter(move |(name, _)| Some(*name) == about)
-        .map(|(_, span)| span)
+        .filter(move |(name, ..)| Some(*name) == about)
+        .map(|(_, perhaps, surely)| (perhaps, surely))
 }
 
 /// Whether the receiver must have heard of the incident. Where a silence, an acknowledgement or a step leaves it open,
@@ -89,9 +98,9 @@ fn must_hear(history: &History, one: &IncidentDetail, receiver: usize) -> bool {
     let incident = &one.incident;
     let opened_ms = history.ms_of(incident.opened_at);
     let step_ms = history.step_ms.filter(|_| receiver > 0);
-    let long = |span: Span| Span {
-        from_ms: span.from_ms - SLACK_MS,
-        to_ms: span.to_ms + UNMUTED_MS,
+    let long = |(perhaps, _): (Span, Span)| Span {
+        from_ms: perhaps.from_ms - SLACK_MS,
+        to_ms: perhaps.to_ms + UNMUTED_MS,
     };
     let silences: Vec<Span> = silences(history, incident).map(long).collect();
     let at_once = Span {
@@ -283,9 +292,10 @@ fn missed(history: &History, truth: &BoxTruth) -> Vec<String> {
         .collect()
 }
 
-/// The server ran and judged all the time.
+/// The server ran and judged all the time, and could write down what it decided.
 fn calm(history: &History, span: Span) -> bool {
-    history.server.serving.iter().any(|serving| serving.holds(span))
+    !history.server.disk_ill.iter().any(|ill| ill.meets(span))
+        && history.server.serving.iter().any(|serving| serving.holds(span))
         && !history.server.hung.iter().any(|hung| hung.meets(span))
 }
 

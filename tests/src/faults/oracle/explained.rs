@@ -49,7 +49,8 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
 fn unsilenced(history: &History, told: &Told) -> Result<(), String> {
     let incident = &told.alert.incident;
     let opened_ms = history.ms_of(incident.opened_at);
-    let silenced = silences(history, incident).find(|silence| {
+    let mut surely = silences(history, incident).map(|(_, surely)| surely);
+    let silenced = surely.find(|silence| {
         let (from_ms, to_ms) = (silence.from_ms + SILENCE_MS, silence.to_ms - SILENCE_MS);
         (from_ms..to_ms).contains(&opened_ms) && told.at_ms < to_ms
     });

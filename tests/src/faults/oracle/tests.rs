@@ -323,6 +323,7 @@ fn what_a_restart_forgets_is_found() {
 #[test]
 fn a_silence_excuses_what_opened_in_it_and_nothing_else() {
     let silence = |at_ms: i64, until_ms: i64| Done::Silenced {
+        asked_ms: at_ms,
         at_ms,
         id: 1,
         about: Some("a".to_owned()),
