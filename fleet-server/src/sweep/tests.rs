@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use protocol::account::Account;
 use protocol::heartbeat::{Goodbye, GoodbyeWhy, Heartbeat, Paused};
 use protocol::incident::{EventKind, Incident, Kind};
 use protocol::mute::MuteRecord;
@@ -27,6 +28,8 @@ use crate::settings::{
 };
 use crate::store::{BoxId, BoxMemory, StoredIncident, StoredReport, Told};
 
+#[path = "account_tests.rs"]
+mod account;
 #[path = "muting_tests.rs"]
 mod muting;
 
@@ -158,6 +161,7 @@ struct SimBox {
     goodbye: Option<Goodbye>,
     paused: Option<Paused>,
     report: Option<Box<Report>>,
+    account: Option<Box<Account>>,
 }
 
 impl World {
@@ -173,6 +177,7 @@ impl World {
                     goodbye: None,
                     paused: None,
                     report: None,
+                    account: None,
                 })
                 .collect(),
             witness: Targets::default(),
@@ -258,7 +263,7 @@ impl World {
             report_stale_secs: None,
             check_every_secs: Some(120),
             report: None,
-            account: None,
+            account: sim.account.clone(),
         };
         let (mono, wall) = (self.clock.mono(), self.clock.wall());
         let Some(server) = &self.server else { return false };

@@ -1,0 +1,56 @@
+//! A box's account through the whole of intake, judge and books.
+
+use protocol::account::Verdict;
+
+use super::*;
+
+fn says(verdict: Option<Verdict>) -> Option<Box<Account>> {
+    let at = Timestamp::UNIX_EPOCH;
+    let mut account = Account::pending(at, at);
+    if let Some(verdict) = verdict {
+        account.pending = false;
+        account.verdict = verdict;
+        "the old boot's journal ends in the middle".clone_into(&mut account.summary);
+    }
+    Some(Box::new(account))
+}
+
+fn ends(world: &World) -> Vec<String> {
+    let changes = world.store.changes.lock().unwrap();
+    let ended = changes
+        .iter()
+        .filter(|change| change.event == EventKind::Resolved);
+    ended.map(|change| change.incident.summary.clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_beat_that_brings_a_box_back_brings_its_account_and_an_unfinished_one_is_waited_for() {
+    let mut world = World::new(12);
+    world.run(20).await;
+    world.boxes[0].up = false;
+    world.boxes[1].up = false;
+    world.run(30).await;
+    assert_eq!(world.store.told(), [(EventKind::Opened, Kind::BoxDark); 2]);
+
+    world.boxes[0].up = true;
+    world.boxes[0].account = says(Some(Verdict::PowerOrCrash));
+    world.boxes[1].up = true;
+    world.boxes[1].account = says(None);
+    world.run(4).await;
+    let [end] = &ends(&world)[..] else {
+        panic!("{:#?}", ends(&world))
+    };
+    assert!(
+        end.contains("power cut or crash (the old boot's journal ends in the middle)"),
+        "{end}"
+    );
+
+    world.boxes[0].account = None;
+    world.boxes[1].account = says(Some(Verdict::Oom));
+    world.run(2).await;
+    let all = ends(&world);
+    assert!(
+        all.len() == 2 && all[1].contains("out of memory (oom)"),
+        "{all:#?}"
+    );
+}
