@@ -34,8 +34,9 @@ impl Fleet {
         install: impl FnOnce(WatchdogSetup) -> WatchdogSetup,
     ) -> Result<Self> {
         let hook = Webhook::start(&format!("{HOST}:{}", 9900 + n))?;
+        // The same box goes and comes back many times here, and each time counts.
         let receiver = format!(
-            "[[receiver]]\nname = \"hook\"\nwebhook = {{ url = {:?} }}\n",
+            "[flapping]\nenabled = false\n[[receiver]]\nname = \"hook\"\nwebhook = {{ url = {:?} }}\n",
             hook.url()
         );
         let server = FleetServer::start_as(lab, &format!("server-{n}"), 8470 + n, &receiver)?;
