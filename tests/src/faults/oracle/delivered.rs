@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::api::{IncidentDetail, Liveness};
 use protocol::incident::{EventKind, Incident, Kind};
+use protocol::names::BoxName;
 
 use super::{Rule, Violation};
 use crate::faults::history::{Books, BoxTruth, Done, Gone, History, ReceiverTruth, Span};
@@ -85,7 +86,7 @@ pub(super) fn silences<'a>(
     history: &'a History,
     incident: &'a Incident,
 ) -> impl Iterator<Item = (Span, Span)> + 'a {
-    let about = incident.box_name.as_ref().map(|name| name.as_str());
+    let about = incident.box_name.as_ref().map(BoxName::as_str);
     let silenced = history.done.iter().filter_map(silenced_box);
     silenced
         .filter(move |(name, ..)| Some(*name) == about)

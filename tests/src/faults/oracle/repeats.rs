@@ -64,11 +64,15 @@ fn excused(history: &History, receiver: &ReceiverTruth, earlier: &Told, again: &
         .iter()
         .any(|died| (written.from_ms..written.to_ms).contains(died));
     let unwritten = history.server.disk_ill.iter().any(|ill| ill.meets(written));
-    // The first one was under way on a cable that was out when its sender died: what it was answered, nobody heard.
+    // The first one was under way on a cable that was out when its sender ended: what it was answered, nobody heard.
+    let ended = history.server.serving.iter().map(|serving| serving.to_ms);
+    let ends: Vec<i64> = ended.chain(history.server.died_ms.iter().copied()).collect();
     let orphaned = receiver.cut.iter().any(|cut| {
-        let died = &mut history.server.died_ms.iter();
-        died.any(|died| cut.from_ms - SLACK_MS <= *died && *died <= earlier.at_ms)
+        let within = cut.from_ms - SLACK_MS..=earlier.at_ms;
+        ends.iter().any(|end| within.contains(end))
     });
+    // Or the second one was, and arrived late.
+    let overtaken = !receiver.cut.is_empty() && again.connection < earlier.connection;
     let late = answered_ms - earlier.at_ms >= TIME_OUT_MS;
-    lost || died || unwritten || orphaned || late
+    lost || died || unwritten || orphaned || overtaken || late
 }
