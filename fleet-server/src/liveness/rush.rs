@@ -13,8 +13,8 @@ use super::event::{Event, What};
 use super::time::Mono;
 use super::tracker::Tracker;
 
-/// Returns within this count together.
-const WINDOW: Duration = Duration::from_secs(10);
+/// Returns within this count together: thousands of handshakes take a small server that long.
+const WINDOW: Duration = Duration::from_secs(15);
 /// Share of a group that is a rush …
 const SHARE: f64 = 0.1;
 /// … and boxes of it.

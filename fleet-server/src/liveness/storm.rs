@@ -13,8 +13,8 @@
 //! - **Everybody comes back at once** ([`rush`](super::rush)): servers and
 //!   paths are crowded then, by handshakes and by refusals. Verdicts in that group are held for up to [`RUSH_HOLD`].
 //! - **Too many** one by one, or too many groups ([`pace`](super::pace)): the rest joins one storm over the fleet.
-//! - A storm **ebbs** when few of it ([`STRAGGLERS`], or [`CALM`] of the group) have been missing for its time; those are
-//!   told of one by one, slowly, and only then it is over. So at every moment a dark box is told of by an incident of
+//! - A storm **ebbs** when few of it ([`STRAGGLERS`], or [`CALM`] of the group, or a [`HANDFUL`] for long) have been
+//!   missing for its time; those are told of one by one, slowly, and only then it is over. So at every moment a dark box is told of by an incident of
 //!   its own or by a storm's.
 
 use std::collections::BTreeSet;
@@ -57,6 +57,8 @@ const CALM: f64 = 0.05;
 const OVER_AFTER: Duration = Duration::from_secs(10);
 /// … and over the fleet for so long.
 const FLEET_OVER_AFTER: Duration = Duration::from_secs(30);
+/// A handful that has not changed for so long, and is a small part of its group, is no storm any more either.
+const HANDFUL: (usize, f64, Duration) = (5, 0.25, Duration::from_secs(180));
 /// Members that come back or join are written down this often.
 const CHANGES_EVERY: Duration = Duration::from_secs(5);
 /// A storm that grew by more than this share is told of again …
@@ -89,6 +91,8 @@ struct Storm {
     expected: usize,
     peak: usize,
     joined: Mono,
+    /// When somebody joined or left.
+    moved: Mono,
     /// Who joined in this tick: to be carried out when the event is out.
     joining: Vec<Proposal>,
     few_since: Option<Mono>,
@@ -352,7 +356,10 @@ impl Storms {
         open.retain_mut(|storm| {
             let before = storm.members.len();
             storm.members.retain(|&ix| is_gone(tracker, ix));
-            storm.changed |= storm.members.len() != before;
+            if storm.members.len() != before {
+                storm.changed = true;
+                storm.moved = now.mono;
+            }
             let group = tracker.census.group(storm.group).clone();
             storm.ebb(now.mono);
             while storm.ebbing && !storm.members.is_empty() && pace.straggler(now.mono) {
@@ -397,6 +404,7 @@ impl Storm {
             expected,
             peak: 0,
             joined: now,
+            moved: now,
             joining: Vec::new(),
             few_since: None,
             ebbing: false,
@@ -426,6 +434,7 @@ impl Storm {
         self.members.extend(joining.iter().map(|proposal| proposal.ix));
         self.peak = self.peak.max(self.members.len());
         self.joined = now.mono;
+        self.moved = now.mono;
         self.ebbing = false;
         self.few_since = None;
         self.news |= now.mono.since(self.told) >= QUIET;
@@ -472,14 +481,16 @@ impl Storm {
         }
         let (share, number) = STRAGGLERS;
         let left = self.members.len();
+        let (handful, part, unchanged) = HANDFUL;
+        let handful = left <= handful && left as f64 <= self.expected as f64 * part;
         let few = match self.why {
             StormWhy::Share | StormWhy::Settled | StormWhy::Absence => {
                 let calm = (self.expected as f64 * CALM) as usize;
-                left <= ((self.peak as f64 * share) as usize).min(number.max(calm))
+                left <= ((self.peak as f64 * share) as usize).min(number) || left <= calm
             }
             StormWhy::Rate => left <= number && now.since(self.joined) >= FRESH,
         };
-        if !few {
+        if !few && !(handful && now.since(self.moved) >= unchanged) {
             self.few_since = None;
             return;
         }

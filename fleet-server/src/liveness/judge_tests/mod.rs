@@ -14,6 +14,7 @@ use crate::liveness::self_doubt::TICK;
 
 mod alone;
 mod aside;
+mod bounded;
 mod excused;
 mod server;
 mod storms;
@@ -223,15 +224,15 @@ impl SimBox {
 }
 
 fn judge() -> Judge {
-    Judge::new(&LivenessSettings::default(), &["site".into()], Mono::START, false)
+    let labels = ["site".to_owned(), "provider".to_owned()];
+    Judge::new(&LivenessSettings::default(), &labels, Mono::START, false)
 }
 
+/// `site`, or `site@provider`.
 fn labels(site: &str) -> Labels {
-    if site.is_empty() {
-        Labels::default()
-    } else {
-        Labels::from_texts([("site", site)]).unwrap()
-    }
+    let (site, provider) = site.split_once('@').unwrap_or((site, ""));
+    let given = [("site", site), ("provider", provider)];
+    Labels::from_texts(given.into_iter().filter(|(_, value)| !value.is_empty())).unwrap()
 }
 
 fn moment(mono: Mono) -> Moment {

@@ -283,3 +283,50 @@ fn ticks_that_are_a_little_late_move_the_deadlines() {
         "{dark:?} {last}"
     );
 }
+
+/// The addresses declared for the server itself are asked every second while somebody is overdue, as the sweep does it.
+fn run_with_own_way(world: &mut World, how_long: Duration, open: bool) {
+    let end = world.now + how_long;
+    while world.now < end {
+        let asked = world.now;
+        if world.judge.overdue() > 0 || world.judge.blind() {
+            world.judge.own_asked(asked);
+            world.run(SECOND / 2);
+            world.judge.own_answered(asked, open);
+        }
+        world.run(SECOND / 2);
+    }
+}
+
+#[test]
+fn a_small_fleet_is_not_accused_of_the_servers_own_uplink() {
+    for fleet in 1..=3 {
+        let mut world = World::new(&[("", fleet)]);
+        world.judge.own_answered(world.now, true);
+        run_with_own_way(&mut world, 20 * SECOND, true);
+        let until = world.now + 60 * SECOND;
+        world.boxes.iter_mut().for_each(|sim| sim.cut_until = until);
+        run_with_own_way(&mut world, 57 * SECOND, false);
+        assert_eq!(
+            (world.dark(), world.news()),
+            (vec![], vec!["no way out".to_owned()]),
+            "{fleet}"
+        );
+        // The uplink is back, and one of them is not.
+        world.kill(0..1);
+        run_with_own_way(&mut world, 30 * SECOND, true);
+        assert_eq!(world.news(), ["no way out", "sees again"]);
+        assert_eq!(world.dark().len(), 1, "{fleet}");
+    }
+}
+
+#[test]
+fn a_server_that_is_let_out_nowhere_judges_all_the_same() {
+    // Two boxes are heard: whatever the declared addresses say, the server is not cut off.
+    let mut world = World::new(&[("", 3)]);
+    world.judge.own_answered(world.now, true);
+    world.run(20 * SECOND);
+    world.kill(0..1);
+    run_with_own_way(&mut world, 20 * SECOND, false);
+    assert_eq!((world.dark().len(), world.news()), (1, vec![]));
+}
