@@ -55,6 +55,27 @@ pub fn build(release: bool) -> Result<()> {
     Ok(())
 }
 
+/// Builds server and simulated fleet with the profile `load`; where they lie.
+pub fn build_for_load() -> Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            "load",
+            "-p",
+            "fleet-server",
+            "-p",
+            "fleet-tests",
+        ])
+        .args(["--bin", "fleet-server", "--bin", "fleet-sim"])
+        .current_dir(repository());
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "cargo could not build the programs for load");
+    Ok(built_dir()?.with_file_name("load"))
+}
+
 /// Copies the built programs to `dir`, without their debug information where `strip` is there.
 pub fn copy_to(dir: &Path, release: bool) -> Result<()> {
     std::fs::create_dir_all(dir)?;

@@ -74,18 +74,21 @@ pub enum Need {
     Hermes,
     /// Genuine Tailscale programs, built into the cache by Go.
     Tailscale,
+    /// Server and simulated fleet built with optimisation, for thousands of boxes.
+    Load,
     /// A C compiler, for the clock that runs fast.
     FastClock,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Root,
         Self::Prometheus,
         Self::Alertmanager,
         Self::Hermes,
         Self::Tailscale,
+        Self::Load,
         Self::FastClock,
     ];
 
@@ -97,6 +100,7 @@ impl Need {
             Self::Alertmanager => "alertmanager",
             Self::Hermes => "hermes",
             Self::Tailscale => "tailscale",
+            Self::Load => "load",
             Self::FastClock => "fastclock",
         }
     }

@@ -22,6 +22,21 @@ const PORT: u16 = 8470;
 /// From the start of the process to an answer on /healthz.
 const START_LIMIT: Duration = secs(30);
 
+/// Which program runs where.
+#[derive(Debug)]
+pub struct Place {
+    /// Unique in the lab.
+    pub name: String,
+    /// `host:port` to listen on.
+    pub address: String,
+    /// Another build of the server than the one under test.
+    pub program: Option<PathBuf>,
+    /// What it is started by, `ip netns exec …`; must become it, not fork.
+    pub under: Vec<String>,
+    /// In its environment.
+    pub environment: Vec<(String, String)>,
+}
+
 /// A fleet server's process, its config and its data directory.
 #[derive(Debug)]
 pub struct FleetServer {
@@ -30,6 +45,8 @@ pub struct FleetServer {
     config: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    program: Option<PathBuf>,
+    under: Vec<String>,
     environment: Vec<(String, String)>,
     child: Mutex<Option<Child>>,
 }
@@ -55,16 +72,42 @@ impl FleetServer {
         config: &str,
         environment: Vec<(String, String)>,
     ) -> Result<Self> {
-        let address = format!("{HOST}:{port}");
-        let dir = lab.host_dir(name)?;
+        let place = Place {
+            name: name.to_owned(),
+            address: format!("{HOST}:{port}"),
+            program: None,
+            under: Vec::new(),
+            environment,
+        };
+        Self::prepare_at(lab, place, config)
+    }
+
+    /// One that runs somewhere else, or is built otherwise.
+    pub fn start_at(lab: &Lab, place: Place, config: &str) -> Result<Self> {
+        let server = Self::prepare_at(lab, place, config)?;
+        server.start_again()?;
+        Ok(server)
+    }
+
+    fn prepare_at(lab: &Lab, place: Place, config: &str) -> Result<Self> {
+        let Place {
+            name,
+            address,
+            program,
+            under,
+            environment,
+        } = place;
+        let dir = lab.host_dir(&name)?;
         let data_dir = dir.join("data");
         fs::create_dir_all(&data_dir)?;
         let log = dir.join("server.log");
         lab.watch_log(&format!("fleet-{name}"), &log);
         let path = dir.join("fleet-server.toml");
         let server = Self {
-            name: name.to_owned(),
+            name,
             address,
+            program,
+            under,
             config: path,
             data_dir,
             log,
@@ -101,6 +144,19 @@ impl FleetServer {
             .with_context(|| format!("{} does not run", self.name))
     }
 
+    /// Processor time that it has used, seconds.
+    pub fn cpu_secs(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
+        let after_name = stat.rsplit_once(')').context("/proc/…/stat has a name")?.1;
+        let ticks: Vec<f64> = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse().ok())
+            .collect();
+        Ok(ticks.iter().sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
+    }
+
     /// Replaces the config; takes effect at the next start.
     pub fn configure(&self, config: &str) -> Result<()> {
         let text = format!(
@@ -126,7 +182,18 @@ impl FleetServer {
     fn start_until(&self, up: impl Fn() -> bool) -> Result<Instant> {
         let at = clock::now();
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(programs::path("fleet-server")?);
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => programs::path("fleet-server")?,
+        };
+        let mut command = match self.under.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .arg("--config")
             .arg(&self.config)

@@ -11,6 +11,7 @@ use super::debian;
 use crate::clock;
 use crate::genuine::{fastclock, hermes, tailscale};
 use crate::lab;
+use crate::programs;
 use crate::scenario::{Need, Scenario};
 
 /// Per need: what was prepared, or why it is missing.
@@ -87,6 +88,7 @@ fn provide(need: Need) -> Result<PathBuf> {
         Need::FastClock => fastclock::prepare(),
         Need::Hermes => hermes::prepare(),
         Need::Tailscale => tailscale::build::prepare(),
+        Need::Load => programs::build_for_load(),
     }
 }
 

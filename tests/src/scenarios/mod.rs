@@ -27,8 +27,10 @@ pub mod monitoring;
 pub mod mutes;
 pub mod remedies;
 pub mod plain_gateway;
+pub mod storms;
 pub mod surroundings;
 pub mod tailscale;
+pub mod witnesses;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
@@ -48,8 +50,10 @@ pub fn all() -> Vec<Scenario> {
         mutes::ALL,
         remedies::ALL,
         plain_gateway::ALL,
+        storms::ALL,
         surroundings::ALL,
         tailscale::ALL,
+        witnesses::ALL,
     ]
     .concat()
 }
