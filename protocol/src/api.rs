@@ -106,6 +106,14 @@ pub struct AddBox {
     pub witnesses: Targets,
 }
 
+/// `POST /v1/boxes/{name}/witnesses`: these instead of those declared so far.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclareWitnesses {
+    /// All of them; none: nobody is asked.
+    pub witnesses: Targets,
+}
+
 /// `POST /v1/boxes/{name}/rotate`: a new token; the old one stays good for the overlap.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

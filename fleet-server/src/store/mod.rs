@@ -286,6 +286,8 @@ pub trait Store: Send {
         at: Timestamp,
         old_until: Timestamp,
     ) -> Result<BoxRecord, StoreError>;
+    /// Other witnesses for a box than those declared so far.
+    fn set_witnesses(&mut self, id: BoxId, witnesses: &Targets) -> Result<BoxRecord, StoreError>;
     /// Takes all tokens of a box away.
     fn revoke(&mut self, id: BoxId, at: Timestamp) -> Result<BoxRecord, StoreError>;
     /// A new enrolment code; expired and used ones are forgotten.

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use jiff::SignedDuration;
-use protocol::api::{AddBox, BoxDetail, BoxPage, BoxRow, Liveness, RotateBox};
+use protocol::api::{AddBox, BoxDetail, BoxPage, BoxRow, DeclareWitnesses, Liveness, RotateBox};
 use protocol::enroll::EnrollAnswerBody;
 use protocol::incident::Incident;
 use protocol::limits;
@@ -190,6 +190,28 @@ pub async fn rotate(
         name: &entry.record.name,
     };
     Ok(never_kept(Json(body).into_response()))
+}
+
+/// `POST /v1/boxes/{name}/witnesses`: also for a box that enrolled by itself.
+pub async fn declare_witnesses(
+    State(app): State<Arc<App>>,
+    Segment(name): Segment,
+    request: Request<Body>,
+) -> Result<Json<BoxDetail>, Refusal> {
+    let (head, content) = request.into_parts();
+    let operator = auth::operator(&app, &head.headers, Role::Operator)?;
+    let bytes = body::read(&head.headers, content, limits::REQUEST_BODY_BYTES).await?;
+    let wanted: DeclareWitnesses = body::json(&bytes)?;
+    let _order = app.changes.lock().await;
+    let entry = find(&app, &name)?;
+    let (id, witnesses) = (entry.record.id, wanted.witnesses);
+    let record = app
+        .store
+        .call("declare witnesses", move |store| store.set_witnesses(id, &witnesses))
+        .await?;
+    tracing::info!(box_name = %entry.record.name, by = %operator.name, witnesses = %record.witnesses, "witnesses declared");
+    put(&app, record);
+    Ok(Json(detail(&app, &find(&app, &name)?)))
 }
 
 /// `POST /v1/boxes/{name}/revoke`.

@@ -45,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/boxes/{name}", get(boxes::show).delete(boxes::remove))
         .route("/v1/boxes/{name}/rotate", post(boxes::rotate))
         .route("/v1/boxes/{name}/revoke", post(boxes::revoke))
+        .route("/v1/boxes/{name}/witnesses", post(boxes::declare_witnesses))
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::show))
         .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))

@@ -143,6 +143,16 @@ fn fleetctl_and_the_servers_end() {
         ctl(&server, &["incident", "list"]),
         (0, "no incidents\n".into(), String::new())
     );
+    let (code, out, _) = ctl(
+        &server,
+        &["box", "witness", "box-1", "192.0.2.1:22", "tailscale:box-1", "--json"],
+    );
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &json["witnesses"]),
+        (0, &serde_json::json!(["192.0.2.1:22", "tailscale:box-1"]))
+    );
+    assert_eq!(ctl(&server, &["box", "witness", "box-1", "http://x"]).0, 2);
     assert_eq!(ctl(&server, &["box", "rotate", "box-1"]).0, 0);
     assert_eq!(ctl(&server, &["box", "revoke", "box-1"]).0, 0);
     assert_eq!(ctl(&server, &["box", "remove", "box-1"]).0, 0);

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use protocol::api::{
-    AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, IncidentDetail, IncidentPage, ReceiverList,
-    RotateBox,
+    AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, DeclareWitnesses, IncidentDetail, IncidentPage,
+    ReceiverList, RotateBox,
 };
 use protocol::names::Labels;
 use protocol::witness::Targets;
@@ -74,6 +74,14 @@ async fn boxes(client: &Client, out: &Out, command: BoxCommand) -> Result<(), Fa
         BoxCommand::Show { name } => {
             let answer = client.get(&["boxes", name.as_str()], &[]).await?;
             out.show(answer, |detail: &BoxDetail| show::one_box(detail, out.now))
+        }
+        BoxCommand::Witness { name, witnesses } => {
+            let witnesses = Targets::new(witnesses).map_err(|err| Failed::Usage(err.to_string()))?;
+            let wanted = DeclareWitnesses { witnesses };
+            let path = ["boxes", name.as_str(), "witnesses"];
+            out.show(client.post(&path, &wanted).await?, |detail: &BoxDetail| {
+                show::one_box(detail, out.now)
+            })
         }
         BoxCommand::Rotate { name, overlap } => {
             let wanted = RotateBox {

@@ -112,6 +112,14 @@ pub(crate) enum BoxCommand {
         /// Its name.
         name: BoxName,
     },
+    /// Declares whom the server asks when the box is silent, instead of those declared so far; none: nobody.
+    Witness {
+        /// Its name.
+        name: BoxName,
+        /// An address, or tailscale:NAME for a peer of the server's own tailscaled.
+        #[arg(value_name = "HOST:PORT")]
+        witnesses: Vec<Target>,
+    },
     /// Makes a new token and prints it, and nothing else; the old one stays good for a while.
     Rotate {
         /// Its name.

@@ -97,6 +97,18 @@ pub(super) fn rotate(
     get(tx, id)
 }
 
+pub(super) fn set_witnesses(
+    tx: &Transaction<'_>,
+    id: BoxId,
+    witnesses: &Targets,
+) -> Result<BoxRecord, Failure> {
+    tx.execute(
+        "UPDATE boxes SET witness_tcp = ?2 WHERE id = ?1",
+        params![id.0, witnesses_text(witnesses)],
+    )?;
+    get(tx, id)
+}
+
 pub(super) fn revoke(tx: &Transaction<'_>, id: BoxId) -> Result<BoxRecord, Failure> {
     tx.execute("DELETE FROM tokens WHERE box_id = ?1", [id.0])?;
     get(tx, id)

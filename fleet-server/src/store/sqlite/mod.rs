@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use protocol::incident::{Ack, Incident, TimelineEntry};
 use protocol::mute::{MuteKind, MuteRecord};
+use protocol::witness::Targets;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::reserve::Reserve;
@@ -156,6 +157,10 @@ impl Store for SqliteStore {
         self.change_directory("rotating a token", |tx| {
             boxes::rotate(tx, id, token, at, old_until)
         })
+    }
+
+    fn set_witnesses(&mut self, id: BoxId, witnesses: &Targets) -> Result<BoxRecord, StoreError> {
+        self.change_directory("declaring witnesses", |tx| boxes::set_witnesses(tx, id, witnesses))
     }
 
     fn revoke(&mut self, id: BoxId, _at: Timestamp) -> Result<BoxRecord, StoreError> {
