@@ -207,7 +207,9 @@ pub async fn declare_witnesses(
     let (id, witnesses) = (entry.record.id, wanted.witnesses);
     let record = app
         .store
-        .call("declare witnesses", move |store| store.set_witnesses(id, &witnesses))
+        .call("declare witnesses", move |store| {
+            store.set_witnesses(id, &witnesses)
+        })
         .await?;
     tracing::info!(box_name = %entry.record.name, by = %operator.name, witnesses = %record.witnesses, "witnesses declared");
     put(&app, record);

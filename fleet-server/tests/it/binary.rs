@@ -145,7 +145,14 @@ fn fleetctl_and_the_servers_end() {
     );
     let (code, out, _) = ctl(
         &server,
-        &["box", "witness", "box-1", "192.0.2.1:22", "tailscale:box-1", "--json"],
+        &[
+            "box",
+            "witness",
+            "box-1",
+            "192.0.2.1:22",
+            "tailscale:box-1",
+            "--json",
+        ],
     );
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use protocol::api::{
-    AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, DeclareWitnesses, IncidentDetail, IncidentPage,
-    ReceiverList, RotateBox,
+    AckIncident, AddBox, BoxDetail, BoxPage, CreateEnrollCode, DeclareWitnesses, IncidentDetail,
+    IncidentPage, ReceiverList, RotateBox,
 };
 use protocol::names::Labels;
 use protocol::witness::Targets;

@@ -160,7 +160,9 @@ impl Store for SqliteStore {
     }
 
     fn set_witnesses(&mut self, id: BoxId, witnesses: &Targets) -> Result<BoxRecord, StoreError> {
-        self.change_directory("declaring witnesses", |tx| boxes::set_witnesses(tx, id, witnesses))
+        self.change_directory("declaring witnesses", |tx| {
+            boxes::set_witnesses(tx, id, witnesses)
+        })
     }
 
     fn revoke(&mut self, id: BoxId, _at: Timestamp) -> Result<BoxRecord, StoreError> {
