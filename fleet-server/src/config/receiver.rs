@@ -143,10 +143,8 @@ fn slack(section: &Section<'_>) -> Option<Slack> {
         section.wrong("is both a webhook (url_file) and a bot (token_file, channel); keep one");
     }
     let url = api(section, "https://slack.com/api");
-    let token = match token {
-        Some(item) => secret(&item, "a bot's token, xoxb-…"),
-        None => needed(section, "token_file", "a bot's token, xoxb-…"),
-    };
+    let what = "a bot's token, xoxb-…";
+    let token = token.map_or_else(|| needed(section, "token_file", what), |item| secret(&item, what));
     if channel.is_none() {
         section.wrong("has no channel; write channel = \"C…\", its id, as its details in Slack show it");
     }
@@ -165,14 +163,11 @@ fn discord(section: &Section<'_>) -> Option<Discord> {
 fn telegram(section: &Section<'_>) -> Option<Telegram> {
     let url = api(section, "https://api.telegram.org");
     let token = needed(section, "token_file", "the bot's token");
-    let chat_id = match section.item("chat_id") {
-        Some(item) => chat(&item),
-        None => {
-            section
-                .wrong("has no chat_id; write chat_id = -100…, the chat's number, or chat_id = \"@channel\"");
-            None
-        }
-    };
+    let chat_id = section.item("chat_id");
+    if chat_id.is_none() {
+        section.wrong("has no chat_id; write chat_id = -100…, the chat's number, or chat_id = \"@channel\"");
+    }
+    let chat_id = chat_id.and_then(|item| chat(&item));
     let topic = section.item("thread_id").map(|item| item.integer(1..=u32::MAX));
     Some(Telegram {
         url: url?,

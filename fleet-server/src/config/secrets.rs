@@ -72,7 +72,7 @@ pub(super) fn carries_secrets(item: &Item<'_>, url: Url) -> Option<Url> {
 
 /// The URL that `secret`, the content of the file of `item`, is.
 pub(super) fn url_in(item: &Item<'_>, secret: &Secret) -> Option<SecretUrl> {
-    let url = Url::parse(secret.expose()).ok().filter(|url| url.has_host());
+    let url = Url::parse(secret.expose()).ok().filter(Url::has_host);
     let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
         item.wrong("must name a file that holds one URL, https://…, and nothing else");
         return None;

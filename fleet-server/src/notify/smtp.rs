@@ -98,9 +98,10 @@ fn words(err: &Error) -> String {
     while let Some(err) = cause {
         let said = err.to_string();
         if !text.contains(&said) {
-            text = super::receivers::answer::colon(&text, &said)
-                .trim_start_matches(": ")
-                .to_owned();
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&said);
         }
         cause = err.source();
     }

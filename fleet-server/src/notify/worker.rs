@@ -127,7 +127,7 @@ impl<O: Outbox, S: Sender, H: Fn(ReceiverHealth) + Send + Sync> Worker<O, S, H> 
     ) -> Option<Duration> {
         let name = self.name();
         let now = wall_now();
-        let outcome = answer.as_ref().map_or_else(|err| err.word(), |_| "delivered");
+        let outcome = answer.as_ref().map_or_else(SendError::word, |_| "delivered");
         self.metrics.attempts.with_label_values(&[name, outcome]).inc();
         self.metrics
             .up

@@ -74,14 +74,13 @@ impl ReceiverKind {
     /// Where notifications go, as operators may see it: hosts, never a path or a query.
     pub fn place(&self) -> String {
         match self {
-            Self::Webhook(Webhook { url, .. }) => host(url.expose()),
             Self::Alertmanager(Alertmanager { urls }) => urls.iter().map(host).collect::<Vec<_>>().join(", "),
-            Self::PagerDuty(PagerDuty { url, .. }) => host(url),
-            Self::Slack(Slack::Webhook { url }) => host(url.expose()),
+            Self::PagerDuty(PagerDuty { url, .. }) | Self::Ntfy(Ntfy { url, .. }) => host(url),
             Self::Slack(Slack::Bot { url, channel, .. }) => format!("{}, channel {channel}", host(url)),
-            Self::Discord(Discord { url }) => host(url.expose()),
+            Self::Webhook(Webhook { url, .. })
+            | Self::Slack(Slack::Webhook { url })
+            | Self::Discord(Discord { url }) => host(url.expose()),
             Self::Telegram(Telegram { url, chat_id, .. }) => format!("{}, chat {chat_id}", host(url)),
-            Self::Ntfy(Ntfy { url, .. }) => host(url),
             Self::Email(email) => format!("{}:{} to {}", email.host, email.port, email.to.join(", ")),
             Self::Command(Exec { argv, .. }) => argv.first().cloned().unwrap_or_default(),
         }

@@ -52,7 +52,7 @@ pub fn refresh(cluster: &Alertmanager, open: &[Message<'_>], now: Timestamp) -> 
 /// Any 2xx is taken.
 pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
     let fix = "does the url lead to an Alertmanager (its path prefix, --web.route-prefix), past every proxy?";
-    answer.usual(now, answer.said(), None, fix)
+    answer.usual(now, &answer.said(), None, fix)
 }
 
 fn to_all(cluster: &Alertmanager, alerts: &[Value]) -> Vec<Request> {

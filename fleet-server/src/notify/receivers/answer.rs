@@ -69,18 +69,18 @@ impl HttpAnswer {
     pub fn usual(
         &self,
         now: Timestamp,
-        said: String,
+        said: &str,
         wait: Option<Duration>,
         fix: &str,
     ) -> Result<Taken, SendError> {
         if self.status.is_success() {
             return Ok(Taken {
-                said: colon(&self.status.to_string(), &said),
+                said: colon(&self.status.to_string(), said),
                 pause: None,
                 thread: None,
             });
         }
-        let text = colon(&format!("answered {}", self.status), &said);
+        let text = colon(&format!("answered {}", self.status), said);
         match self.status.as_u16() {
             401 | 403 | 404 | 410 => Err(SendError::Denied {
                 text: advised(&text, fix),
@@ -168,7 +168,7 @@ mod tests {
 
     fn usual(status: u16, retry_after: Option<&str>) -> Result<Taken, SendError> {
         let answer = answer(status, retry_after);
-        answer.usual(Timestamp::UNIX_EPOCH, answer.said(), None, "mend it")
+        answer.usual(Timestamp::UNIX_EPOCH, &answer.said(), None, "mend it")
     }
 
     #[test]
@@ -203,12 +203,7 @@ mod tests {
     #[test]
     fn the_longer_of_two_wishes_is_obeyed() {
         let answer = answer(429, Some("3"));
-        let wish = |secs| match answer.usual(
-            Timestamp::UNIX_EPOCH,
-            String::new(),
-            Some(Duration::from_secs(secs)),
-            "",
-        ) {
+        let wish = |secs| match answer.usual(Timestamp::UNIX_EPOCH, "", Some(Duration::from_secs(secs)), "") {
             Err(SendError::Unavailable { retry_after, .. }) => retry_after.unwrap().as_secs(),
             other => panic!("{other:?}"),
         };

@@ -34,7 +34,7 @@ pub fn request(discord: &Discord, message: &Message<'_>) -> Request {
 pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
     let body = answer.json().unwrap_or_default();
     let fix = "this webhook was deleted: make a new one and put its URL into url_file";
-    let mut taken = answer.usual(now, said(answer, &body), seconds(&body["retry_after"]), fix)?;
+    let mut taken = answer.usual(now, &said(answer, &body), seconds(&body["retry_after"]), fix)?;
     taken.said = answer.status.to_string();
     taken.pause = exhausted(answer);
     Ok(taken)

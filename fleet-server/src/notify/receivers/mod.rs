@@ -62,7 +62,7 @@ pub fn judge(kind: &ReceiverKind, answer: &Answer, now: Timestamp) -> Result<Tak
         (_, Answer::Smtp(answer)) => email::judge(answer),
         (_, Answer::Exit(answer)) => command::judge(answer),
         (ReceiverKind::Email(_) | ReceiverKind::Command(_), Answer::Http(answer)) => {
-            answer.usual(now, answer.said(), None, "")
+            answer.usual(now, &answer.said(), None, "")
         }
     }
 }

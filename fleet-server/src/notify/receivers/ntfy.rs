@@ -42,13 +42,14 @@ pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
     let body = answer.json().unwrap_or_default();
     let said = body["error"].as_str().map(one_line);
     if answer.status.is_success() {
-        return answer.usual(now, String::new(), None, "");
+        return answer.usual(now, "", None, "");
     }
     let fix = match answer.status.as_u16() {
         401 | 403 => "put an access token that may write to the topic into token_file",
         _ => "is the url that of the ntfy server, without the topic?",
     };
-    answer.usual(now, said.unwrap_or_else(|| answer.said()), None, fix)
+    let said = said.unwrap_or_else(|| answer.said());
+    answer.usual(now, &said, None, fix)
 }
 
 /// 5 rings through "do not disturb", 3 rings, 2 does not.

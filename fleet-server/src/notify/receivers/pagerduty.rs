@@ -52,7 +52,7 @@ pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
         let text = format!("answered {}: {said}; {FIX}", answer.status);
         return Err(SendError::Denied { text });
     }
-    answer.usual(now, said, None, FIX)
+    answer.usual(now, &said, None, FIX)
 }
 
 const FIX: &str =

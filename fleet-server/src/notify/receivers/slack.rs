@@ -55,7 +55,7 @@ pub fn judge(slack: &Slack, answer: &HttpAnswer, now: Timestamp) -> Result<Taken
         Slack::Webhook { .. } => {
             let said = answer.said();
             let fix = webhook_fix(&said);
-            answer.usual(now, said, None, fix)
+            answer.usual(now, &said, None, fix)
         }
         Slack::Bot { .. } => judge_bot(answer, now),
     }
@@ -66,7 +66,7 @@ fn judge_bot(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
     let word = body["error"].as_str().unwrap_or_default().to_owned();
     if !answer.status.is_success() {
         let said = if word.is_empty() { answer.said() } else { word };
-        return answer.usual(now, said, None, "is the bot's token good?");
+        return answer.usual(now, &said, None, "is the bot's token good?");
     }
     if body["ok"] == true {
         return Ok(Taken {

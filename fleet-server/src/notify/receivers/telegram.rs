@@ -73,7 +73,7 @@ pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
         403 => "let the bot into the chat (in a private chat: press Start), and let it write there",
         _ => "",
     };
-    answer.usual(now, said, seconds(&body["parameters"]["retry_after"]), fix)
+    answer.usual(now, &said, seconds(&body["parameters"]["retry_after"]), fix)
 }
 
 /// What to do about a 400 that is about the chat and not about the text.

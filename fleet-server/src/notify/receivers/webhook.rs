@@ -33,7 +33,7 @@ pub fn request(webhook: &Webhook, message: &Message<'_>, now: Timestamp) -> Requ
 pub fn judge(answer: &HttpAnswer, now: Timestamp) -> Result<Taken, SendError> {
     answer.usual(
         now,
-        answer.said(),
+        &answer.said(),
         None,
         "is the webhook's url right, and does it check signatures with the key of secret_file?",
     )

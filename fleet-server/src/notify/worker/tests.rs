@@ -34,7 +34,9 @@ struct Kept {
 impl FakeOutbox {
     fn with(rows: Vec<OutboxRow>) -> Arc<Self> {
         let outbox = Arc::new(Self::default());
-        rows.into_iter().for_each(|row| outbox.put(row));
+        for row in rows {
+            outbox.put(row);
+        }
         outbox
     }
     fn put(&self, row: OutboxRow) {
