@@ -58,8 +58,9 @@ const ADMIN: &str = "admin";
 const ENDED: u32 = 20_000;
 /// How long the judging side may take to write what it knows.
 const JUDGING_END: Duration = Duration::from_secs(8);
-/// How long a sending under way may take to end.
-const WORKERS_END: Duration = Duration::from_secs(6);
+/// How long a sending under way may take to end: until the next start nobody is watched, and what is cut off here is
+/// repeated with the same key.
+const WORKERS_END: Duration = Duration::from_secs(2);
 /// How long the store may take to write what waits.
 const STORE_END: Duration = Duration::from_secs(8);
 
