@@ -30,6 +30,8 @@ use crate::settings::IncidentRules;
 pub const FLAPPING: &str = "flapping";
 /// After a start or a blindness nothing is called calm for so long: every box has its full deadline first.
 const SETTLE: Duration = Duration::from_secs(60);
+/// A clock that is being corrected goes back by less than this.
+const SET_BACK: SignedDuration = SignedDuration::from_secs(-60);
 /// Between two looks for what can be forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A flapping storm that is bigger than ever by more than this share is told of.
@@ -147,7 +149,8 @@ impl Ledger {
         if blind || self.openings.settled_at.is_none() {
             self.openings.settled_at = now.wall.checked_add(SETTLE.min(rule.calm)).ok();
         }
-        let settled = self.openings.settled_at.is_none_or(|at| now.wall >= at);
+        let settles = |at| now.wall < at && within(now.wall, at, SETTLE * 2);
+        let settled = !self.openings.settled_at.is_some_and(settles);
         // A box that is gone is not calm, even where another incident tells of it.
         let gone = |key: &Key| {
             key.about
@@ -264,8 +267,10 @@ impl Open {
     }
 }
 
+/// Whether `then` is less than `window` ago. What lies ahead was written before the wall clock was set back: it is not.
 fn within(then: Timestamp, now: Timestamp, window: Duration) -> bool {
-    now.duration_since(then) < SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)
+    let ago = now.duration_since(then);
+    ago >= SET_BACK && ago < SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)
 }
 
 fn between(from: Timestamp, to: Timestamp) -> Duration {

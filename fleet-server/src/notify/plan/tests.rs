@@ -267,6 +267,23 @@ fn a_receiver_new_in_the_configuration_is_told_of_what_is_open() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_by_a_day_keeps_nobody_waiting_for_a_day() {
+    let mut planner = crowd(1);
+    let day = 24 * 3600;
+    let back: Vec<usize> = (1 - day..6 - day)
+        .map(|secs| say(&mut planner, at(secs)))
+        .collect();
+    assert_eq!(back, [2, 0, 0, 0, 0], "the step, and a reminder");
+    let hour: usize = (6 - day..3700 - day)
+        .map(|secs| say(&mut planner, at(secs)))
+        .sum();
+    assert_eq!(hour, 1, "reminders go on, by the clock as it is now");
+    // A second or two are no such thing.
+    let mut planner = crowd(1);
+    assert_eq!([say(&mut planner, at(-2)), say(&mut planner, at(-1))], [0, 0]);
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]
 fn a_crowd_of_open_incidents_costs_little_where_nothing_is_due() {
     let mut planner = crowd(10_000);

@@ -22,6 +22,8 @@ use crate::settings::Route;
 
 /// A muted incident is looked at again after so long: whoever takes a mute away need not say so.
 const MUTED_LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// A time that lies ahead by more than this is of a clock that was wrong; by less, of one that is being corrected.
+const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 /// Nothing is due: looked at again after so long nevertheless.
 const IDLE_LOOK: SignedDuration = SignedDuration::from_hours(1);
 
@@ -219,7 +221,8 @@ impl Entry {
             .told
             .entry(receiver.to_owned())
             .or_insert(Told { first: at, last: at });
-        told.last = told.last.max(at);
+        // Not the latest: the wall clock may have been set back since.
+        told.last = at;
     }
 
     /// What is due now; sets when to look again.
@@ -254,8 +257,7 @@ impl Entry {
                 let Some(told) = self.told.get(&name) else {
                     continue;
                 };
-                // One that lies ahead was written before the wall clock was set back.
-                let due = after(told.last.min(now), every);
+                let due = after(past(told.last, now), every);
                 if due <= now {
                     let why = Why::Reminder {
                         open_for: between(self.incident.opened_at, now),
@@ -288,7 +290,7 @@ impl Entry {
             wanted.all = wanted.now.keys().cloned().collect();
             return wanted;
         }
-        let mut from = self.from;
+        let mut from = past(self.from, now);
         for at in &self.matched {
             let planned = &mut routes.routes[*at];
             let standing = planned.standing(now);
@@ -307,7 +309,7 @@ impl Entry {
             wanted.all = wanted.now.keys().cloned().collect();
             // Steps follow the first receivers: while these could not be told (muted), nobody came too late.
             let told = wanted.now.keys().filter_map(|name| self.told.get(name));
-            let told = told.map(|told| told.first).min();
+            let told = told.map(|told| past(told.first, now)).min();
             let began = if wanted.now.is_empty() {
                 Some(from)
             } else {
@@ -382,6 +384,16 @@ fn deaf(incident: &Incident) -> Option<String> {
         Some(incident.details.get("receiver")?.as_str()?.to_owned())
     } else {
         None
+    }
+}
+
+/// `then`, or long ago if it lies ahead: it was written before the wall clock was set back, and nobody is to wait for the
+/// clock to come there again.
+fn past(then: Timestamp, now: Timestamp) -> Timestamp {
+    if then.duration_since(now) > SET_BACK {
+        Timestamp::MIN
+    } else {
+        then
     }
 }
 
