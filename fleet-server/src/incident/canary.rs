@@ -120,3 +120,68 @@ fn sentence(failed: &Failed) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use protocol::incident::{EventKind, Severity};
+
+    use super::*;
+    use crate::liveness::time::Mono;
+
+    fn now() -> Moment {
+        Moment {
+            mono: Mono::START,
+            wall: Timestamp::from_second(1_763_755_200).unwrap(),
+        }
+    }
+
+    fn failed(stage: Stage) -> Failed {
+        Failed {
+            stage,
+            waited: Duration::from_millis(26_100),
+            missing: vec!["fleet-canary".into(), "pager".into()],
+            error: None,
+        }
+    }
+
+    #[test]
+    fn a_failed_run_pages_once_and_the_next_proof_ends_it() {
+        let mut ledger = Ledger::new(1, None);
+        assert_eq!(ledger.canary(None, now()), None, "nothing to end");
+        let opened = ledger.canary(Some(&failed(Stage::Delivery)), now()).unwrap();
+        let incident = &opened.incident;
+        assert_eq!(
+            (opened.event, incident.severity),
+            (EventKind::Opened, Severity::Page)
+        );
+        assert_eq!(
+            incident.summary,
+            "the canary is dark, and 26.1 s after its death the notification has not arrived at fleet-canary, pager; \
+             pages may not arrive"
+        );
+        assert!(!is_canarys(incident), "this one is people's");
+        assert_eq!(
+            ledger.canary(Some(&failed(Stage::Verdict)), now()),
+            None,
+            "told once"
+        );
+        let newest = ledger.open_incidents().next().unwrap();
+        assert_eq!(newest.details["stage"], "verdict");
+        assert!(
+            newest.summary.contains("was not judged dark"),
+            "{}",
+            newest.summary
+        );
+        let end = ledger.canary(None, now()).unwrap();
+        assert_eq!((end.event, end.notify), (EventKind::Resolved, true));
+    }
+
+    #[test]
+    fn taken_out_of_the_configuration_it_accuses_nobody_any_more() {
+        let mut ledger = Ledger::new(1, None);
+        ledger.canary(Some(&failed(Stage::Ingest)), now()).unwrap();
+        assert_eq!(ledger.no_canary(now()).unwrap().event, EventKind::Resolved);
+        assert_eq!(ledger.no_canary(now()), None);
+    }
+}

@@ -221,6 +221,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_kind_has_its_heading_in_the_runbook() {
+        let book = include_str!("../../../docs/runbook.md");
+        for kind in Kind::ALL {
+            let heading = format!("## {kind}");
+            assert!(
+                book.lines().any(|line| line == heading),
+                "docs/runbook.md lacks {heading:?}"
+            );
+        }
+    }
+
+    #[test]
     fn durations_read_well() {
         let said = |ms| duration(Duration::from_millis(ms));
         assert_eq!(said(6_100), "6.1 s");

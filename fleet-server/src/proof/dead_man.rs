@@ -10,12 +10,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use super::healthy::{Facts, Sick, healthy};
 use super::metrics::DeadManMetrics;
 use crate::liveness::time::Moment;
+use crate::notify::retry::RETRY_AFTER_MAX;
 use crate::settings::{DeadMan, PingMethod, SecretUrl};
 use crate::sweep::view::NotReady;
 use crate::web::state::App;
@@ -28,6 +30,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(10);
 /// How long the store may take: longer than it waits for somebody else's lock, so that its own words are heard.
 const STORE_WAIT: Duration = Duration::from_secs(8);
+/// A notification that was not tried for so long is tried by nobody: longer than the longest wait that a receiver may ask
+/// for.
+const UNTRIED: Duration = Duration::from_secs(RETRY_AFTER_MAX.as_secs() + 60);
 /// The first look after the start: the sweep has turned by then.
 const FIRST: Duration = Duration::from_secs(1);
 
@@ -121,7 +126,10 @@ async fn look(app: &App, unheard_after: Duration) -> Facts {
     let store = app.store.with_timeout(STORE_WAIT);
     let now = app.clock.wall();
     let written = store.call("a write", move |store| store.ping(now)).await;
-    let unheard = store.call("read what waits", |store| store.unheard()).await;
+    let tried_since = now.checked_sub(UNTRIED).unwrap_or(Timestamp::MIN);
+    let unheard = store
+        .call("read what waits", move |store| store.unheard(tried_since))
+        .await;
     let health = app.view.health();
     let store_error = match health.judges {
         Err(NotReady::StoreFailing(error)) => Some(error),

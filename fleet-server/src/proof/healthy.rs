@@ -4,10 +4,12 @@
 //! - **Loop**: the sweep has not turned for [`STUCK_AFTER`]. Nobody is judged, nothing is decided.
 //! - **Store**: a real write failed or was not answered in time, or what was decided cannot be written. What is not
 //!   written is not sent.
-//! - **Outbox**: a notification of which *nobody* has heard is older than the bound. A receiver that fails is no reason
-//!   by itself: what another receiver took does not count, and neither does what waits at a receiver of which
-//!   somebody was told that it fails (`receiver_failing`): people know, and know where to look. So the pings stop when
-//!   the only receiver is down, when all are, or when a worker hangs; and go on when one of several is down.
+//! - **Outbox**: a notification of which *nobody* has heard is older than the bound, or one that nobody even tries to
+//!   deliver. A receiver that fails is no reason by itself: what waits there does not count once somebody was told that
+//!   it fails (`receiver_failing`), nor while it is tried and another receiver took the same: people know. So the pings
+//!   stop when the only receiver is down, when all are, or when a worker hangs; and go on when one of several is down.
+//!   The default bound (6 min) leaves room for a minute until a failing receiver is told of, and for the longest
+//!   `Retry-After` that is obeyed.
 //!
 //! Not among the reasons: warming up, blind, overloaded (each pages by itself, and if that page reaches nobody, the
 //! outbox is the reason), and a canary that fails (it pages too).

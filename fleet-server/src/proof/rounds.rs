@@ -183,6 +183,8 @@ impl Rounds {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -318,6 +320,52 @@ mod tests {
         world.pauses += 1;
         world.run(30);
         assert_eq!(world.out.last().unwrap().1, Outcome::Skipped("paused"));
+    }
+
+    proptest! {
+        /// Whatever it sees: it is never silent for longer than its deadline and the grace, proves nothing that did not
+        /// arrive, and accuses nobody who says that he judges nobody.
+        #[test]
+        fn no_sequence_of_sights_leaves_it_dead_or_lets_it_lie(
+            sights in prop::collection::vec(
+                (1_u64..3000, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0_u64..2), 1..300,
+            ),
+        ) {
+            let mut world = World::new(60);
+            let (mut taken, mut pauses) = (None, 0);
+            for (step, judges, dark, arrived, takes, pause) in sights {
+                world.now = world.now + step as u32 * MS;
+                pauses += pause;
+                if world.rounds.beats() && takes {
+                    taken = Some(world.now);
+                }
+                let sees = Sees {
+                    now: world.now,
+                    judges: if judges { Ok(()) } else { Err("blind") },
+                    pauses,
+                    state: if dark { Liveness::Dark } else { Liveness::Live },
+                    dark_after: Duration::from_secs(6),
+                    taken,
+                    error: (!takes).then(|| "refused".to_owned()),
+                    missing: if arrived { vec![] } else { vec!["fleet-canary".into()] },
+                };
+                let died = world.rounds.died();
+                match world.rounds.step(&sees) {
+                    Some(Outcome::Proven(took)) => {
+                        prop_assert!(arrived && died.is_some_and(|at| world.now.since(at) == took));
+                    }
+                    Some(Outcome::Failed(failed)) => {
+                        prop_assert!(judges && (died.is_none() || !arrived), "{:?}", failed);
+                        prop_assert!(died.is_none() == (failed.stage == Stage::Ingest));
+                    }
+                    Some(Outcome::Skipped(why)) => prop_assert!(!judges || why == "paused"),
+                    None => {}
+                }
+                if let Some(at) = world.rounds.died() {
+                    prop_assert!(world.now.since(at) < Duration::from_secs(26));
+                }
+            }
+        }
     }
 
     #[test]

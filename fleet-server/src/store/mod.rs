@@ -345,9 +345,10 @@ pub trait Store: Send {
     fn attempt_failed(&mut self, id: i64, next: Timestamp, error: &str) -> Result<(), StoreError>;
     /// What waits, by receiver.
     fn pending(&mut self) -> Result<Vec<Pending>, StoreError>;
-    /// What waits, by receiver, without what somebody has heard of by another way: the same notification was delivered
-    /// to another receiver, or it was delivered to somebody that this receiver fails (and that is still so).
-    fn unheard(&mut self) -> Result<Vec<Unheard>, StoreError>;
+    /// What waits, by receiver, without what somebody has heard of by another way: it was delivered to somebody that this
+    /// receiver fails (and that is still so), or the same notification was delivered to another receiver, and this one is
+    /// still tried (the last time not before `tried_since`).
+    fn unheard(&mut self, tried_since: Timestamp) -> Result<Vec<Unheard>, StoreError>;
     /// The receivers that have not yet taken everything that was queued for them about an incident.
     fn waiting_for(&mut self, incident: i64) -> Result<Vec<String>, StoreError>;
     /// When each receiver last took something, as far back as deliveries are kept.

@@ -414,6 +414,7 @@ fn the_dead_man_stops_with_the_last_receiver_and_not_with_one_of_two() {
             >= 1.0
     );
     pings_go_on(&service, &server, 2);
+    assert_eq!(service.pings("/ping/fail"), 0, "the server is well");
 
     // Both are: nobody does.
     others.answers(503);

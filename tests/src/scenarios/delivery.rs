@@ -20,6 +20,68 @@ pub const ALL: &[Scenario] = &[Scenario::new(
     dead_receivers,
 )];
 
+/// A second server whose first route leads to nobody: what nobody there hears must come to the next route.
+struct Routed {
+    server: FleetServer,
+    second: Webhook,
+    pings: Webhook,
+}
+
+impl Routed {
+    /// Its canary pages by itself: the receiver that takes its tests is down, as is the first route's.
+    fn start(lab: &Lab) -> Result<Self> {
+        let hook = |port: u16| Webhook::start(&format!("{HOST}:{port}"));
+        let (second, pings) = (hook(9905)?, hook(9906)?);
+        let config = format!(
+            "[canary]\nevery = \"5s\"\ngrace = \"5s\"\nreceiver = \"first\"\n\
+             [dead_man]\nurl = {:?}\nmethod = \"POST\"\nevery = \"2s\"\nunheard_after = \"100s\"\n\
+             [[receiver]]\nname = \"first\"\nwebhook = {{ url = \"http://{HOST}:9904/alert\" }}\n\
+             [[receiver]]\nname = \"second\"\nwebhook = {{ url = {:?} }}\n\
+             [[route]]\nmatch = {{ severity = \"page\" }}\nreceivers = [\"first\"]\n\
+             [[route]]\nreceivers = [\"second\"]\n",
+            pings.url(),
+            second.url()
+        );
+        let server = FleetServer::start_as(lab, "routed", 8479, &config)?;
+        Ok(Self {
+            server,
+            second,
+            pings,
+        })
+    }
+
+    fn check(&self, lab: &Lab) -> Result<()> {
+        let told = self.second.wait_for("receiver_failing", OUTAGE + secs(40), |a| {
+            a.is("opened", "receiver_failing", "") && a.json["incident"]["details"]["receiver"] == "first"
+        })?;
+        let page = self.server.ctl(&["incident", "list", "--kind", "canary"])?.ok()?;
+        ensure!(
+            page.contains("first"),
+            "the canary's page names who is missing: {page}"
+        );
+        let strangers: Vec<_> = self.second.arrivals();
+        ensure!(
+            strangers.iter().all(|a| a.kind() == "receiver_failing"),
+            "the next route hears of the failing receiver only: {strangers:?}"
+        );
+        // One of two is down, and the other one knows: that is no reason to be silent.
+        let before = self.pings.count();
+        wait_until("pings", secs(20), || self.pings.count() > before + 2)?;
+        let withheld = self.server.metric("fleet_dead_man_pings_total")?;
+        ensure!(
+            withheld
+                .iter()
+                .any(|(series, count)| series.contains("withheld") && *count == 0.0),
+            "{withheld:?}"
+        );
+        lab.figure(
+            "the next route is told of a dead receiver",
+            told.summary().to_owned(),
+        );
+        Ok(())
+    }
+}
+
 /// Longer than it takes until a receiver that fails is an incident of its own.
 const OUTAGE: Duration = secs(66);
 /// What signs one of the receivers' bodies.
@@ -44,6 +106,7 @@ fn dead_receivers(lab: &Lab) -> Result<()> {
             hook.url()
         );
     }
+    let routed = Routed::start(lab)?;
     let server = FleetServer::start(lab, &config)?;
     let setup = WatchdogSetup::new(
         format!("[server]\nurls = [{:?}]\n", server.url()),
@@ -80,6 +143,7 @@ fn dead_receivers(lab: &Lab) -> Result<()> {
             a.kind() == "receiver_failing" && a.json["incident"]["details"]["receiver"] == *name
         })?;
     }
+    routed.check(lab)?;
     pause(end.saturating_duration_since(now()));
     for (_, hook) in &dead {
         hook.set(Mode::Up)?;

@@ -286,8 +286,8 @@ impl Store for SqliteStore {
         self.read("reading the outbox", outbox::last_deliveries)
     }
 
-    fn unheard(&mut self) -> Result<Vec<Unheard>, StoreError> {
-        self.read("reading the outbox", outbox::unheard)
+    fn unheard(&mut self, tried_since: Timestamp) -> Result<Vec<Unheard>, StoreError> {
+        self.read("reading the outbox", |db| outbox::unheard(db, tried_since))
     }
 
     fn waiting_for(&mut self, incident: i64) -> Result<Vec<String>, StoreError> {
