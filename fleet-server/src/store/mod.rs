@@ -346,8 +346,8 @@ pub trait Store: Send {
     /// What waits, by receiver.
     fn pending(&mut self) -> Result<Vec<Pending>, StoreError>;
     /// What waits, by receiver, without what somebody has heard of by another way: it was delivered to somebody that this
-    /// receiver fails (and that is still so), or the same notification was delivered to another receiver, and this one is
-    /// still tried (the last time not before `tried_since`).
+    /// receiver fails (and that is still so), or the same notification was delivered to another receiver while something
+    /// is tried at this one (the last time not before `tried_since`).
     fn unheard(&mut self, tried_since: Timestamp) -> Result<Vec<Unheard>, StoreError>;
     /// The receivers that have not yet taken everything that was queued for them about an incident.
     fn waiting_for(&mut self, incident: i64) -> Result<Vec<String>, StoreError>;

@@ -173,8 +173,8 @@ pub(super) fn pending(db: &Connection) -> Result<Vec<Pending>, Failure> {
 }
 
 /// Only the first undelivered row of each incident: the later ones wait for it. A failing receiver that somebody was told
-/// of keeps nobody from hearing what waits there: they know where to look. A row that nobody tries is no receiver's
-/// failure, so there it does not count that another one took the same.
+/// of keeps nobody from hearing what waits there: they know where to look. A receiver at which nothing is
+/// tried does not fail, its worker does: there it does not count that another one took the same.
 pub(super) fn unheard(db: &Connection, tried_since: Timestamp) -> Result<Vec<Unheard>, Failure> {
     let mut statement = db.prepare(
         "WITH known AS (SELECT DISTINCT json_extract(i.body, '$.details.receiver') AS receiver \
@@ -184,7 +184,8 @@ pub(super) fn unheard(db: &Connection, tried_since: Timestamp) -> Result<Vec<Unh
          AND NOT EXISTS (SELECT 1 FROM outbox AS p WHERE p.receiver = o.receiver \
          AND p.incident_id = o.incident_id AND p.done_at IS NULL AND p.id < o.id) \
          AND o.receiver NOT IN (SELECT receiver FROM known WHERE receiver IS NOT NULL) \
-         AND NOT (o.attempts > 0 AND o.next_attempt_at >= ?1 AND EXISTS (SELECT 1 FROM outbox AS d \
+         AND NOT (EXISTS (SELECT 1 FROM outbox AS t WHERE t.receiver = o.receiver AND t.done_at IS NULL \
+         AND t.attempts > 0 AND t.next_attempt_at >= ?1) AND EXISTS (SELECT 1 FROM outbox AS d \
          WHERE d.incident_id = o.incident_id AND d.key = o.key AND d.outcome = 'delivered')) \
          GROUP BY o.receiver ORDER BY o.receiver",
     )?;

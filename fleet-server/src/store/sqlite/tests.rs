@@ -759,8 +759,9 @@ fn what_nobody_has_heard_of_is_told_apart_from_what_waits() {
     // A later notification of incident 1 waits for the first one and says nothing.
     store.commit(&[change(1, 2, None)], &[row("mail", 1, 2)]).unwrap();
     assert_eq!(unheard(&mut store), [("mail".into(), at(2))]);
-    // It was tried, and is no more.
+    // They were tried, and are no more.
     store.attempt_failed(1, at(99), "busy").unwrap();
+    store.attempt_failed(3, at(99), "busy").unwrap();
     assert_eq!(unheard(&mut store), [("mail".into(), at(1))]);
     // That mail fails is told to the hook: only once it has taken that, somebody knows.
     let mut failing = change(3, 1, None);
