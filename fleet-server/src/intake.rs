@@ -52,7 +52,7 @@ pub struct Intake {
 }
 
 /// What ingest, the sweep and readers share. Each lock is held for microseconds, and no two at once but the
-/// ledger's and then the inbox's.
+/// ledger's and then the inbox's, the desks' or the mutes'.
 #[derive(Debug)]
 pub(crate) struct Shared {
     judge: Mutex<Judge>,
