@@ -490,7 +490,8 @@ impl Storm {
             }
             StormWhy::Rate => left <= number && now.since(self.joined) >= FRESH,
         };
-        if !few && !(handful && now.since(self.moved) >= unchanged) {
+        let lasting = handful && now.since(self.moved) >= unchanged;
+        if !few && !lasting {
             self.few_since = None;
             return;
         }
