@@ -63,6 +63,8 @@ pub struct Tls {
 pub struct LivenessSettings {
     /// How often a box is told to send a beat.
     pub every: Duration,
+    /// Nothing is said of a shorter silence than this, whatever speaks against the box.
+    pub tolerance: Duration,
     /// A box with a clean history is dark after this long without a beat, if no witness can be asked before.
     pub dark_after: Duration,
     /// No history earns a box a longer margin than this.
@@ -77,6 +79,7 @@ impl Default for LivenessSettings {
     fn default() -> Self {
         Self {
             every: Duration::from_secs(1),
+            tolerance: Duration::from_secs(4),
             dark_after: Duration::from_secs(6),
             dark_after_max: Duration::from_secs(30),
             false_alarms_per_box_year: 1.0,

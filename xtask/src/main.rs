@@ -3,6 +3,7 @@
 //! - [`stage`]: one step of a longer run: a heading, its time, what it counted
 //! - [`test`]: everything that must hold
 //! - [`bench`]: what the watchdog costs a box
+//! - [`sim`]: the detector over box-years of seeded weather
 //! - [`demo`]: the main job, played on this machine
 //! - [`faults`]: the real server under random schedules of faults
 //!
@@ -11,6 +12,7 @@
 mod bench;
 mod demo;
 mod faults;
+mod sim;
 mod stage;
 mod test;
 
@@ -32,6 +34,8 @@ enum Chore {
     Test(test::Args),
     /// What the watchdog costs a box, measured on a real one with release builds
     Bench,
+    /// The detector over box-years of seeded weather, beside fixed time-outs and phi-accrual
+    Sim(sim::Args),
     /// The main job on this machine: a server, 20 played boxes, one goes dark; Ctrl-C ends it
     Demo(demo::Args),
     /// The real server under random seeded schedules of faults, judged from outside
@@ -42,6 +46,7 @@ fn main() -> Result<ExitCode> {
     match Args::parse().chore {
         Some(Chore::Test(args)) => Ok(test::run(&args)),
         Some(Chore::Bench) => bench::run(),
+        Some(Chore::Sim(args)) => sim::run(&args),
         Some(Chore::Demo(args)) => demo::run(&args),
         Some(Chore::Faults(args)) => faults::run(&args),
         None => {

@@ -168,6 +168,20 @@ fn liveness(section: Section<'_>) -> (LivenessSettings, Vec<String>) {
         scaled(default.dark_after_max).max(dark_after),
         Duration::from_secs(1)..=DARK_MAX,
     );
+    let tolerance = section.duration(
+        "tolerance",
+        scaled(default.tolerance).min(dark_after),
+        Duration::from_millis(250)..=DARK_MAX,
+    );
+    if tolerance > dark_after {
+        section.wrong_at(
+            "tolerance",
+            format!(
+                "must not be longer than dark_after ({}): after that the box is dark",
+                humantime::format_duration(dark_after)
+            ),
+        );
+    }
     if dark_after < every * 2 {
         section.wrong_at(
             "dark_after",
@@ -191,6 +205,7 @@ fn liveness(section: Section<'_>) -> (LivenessSettings, Vec<String>) {
         .and_then(|item| item.number(0.001..=1000.0));
     let settings = LivenessSettings {
         every,
+        tolerance,
         dark_after,
         dark_after_max,
         false_alarms_per_box_year: false_alarms.unwrap_or(default.false_alarms_per_box_year),

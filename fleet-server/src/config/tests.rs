@@ -160,6 +160,7 @@ fn every_mistake_names_file_line_key_value_and_fix() {
         ("[liveness]\nevery = \"soon\"".into(), 2, &["liveness.every", "soon", "no duration"]),
         ("[liveness]\ndark_after = \"1s\"".into(), 2, &["liveness.dark_after", "1s", "two beats (2s)"]),
         ("[liveness]\ndark_after_max = \"3s\"".into(), 2, &["liveness.dark_after_max", "3s", "dark_after (6s)"]),
+        ("[liveness]\ntolerance = \"7s\"".into(), 2, &["liveness.tolerance", "7s", "dark_after (6s)"]),
         ("[liveness]\nfalse_alarms_per_box_year = -1".into(), 2, &["false_alarms_per_box_year = -1", "0.001 to 1000"]),
         ("[liveness]\nfalse_alarms_per_box_year = nan".into(), 2, &["false_alarms_per_box_year = nan", "0.001 to 1000"]),
         ("[liveness]\ndark = \"6s\"".into(), 2, &["liveness.dark:", "no such key", "dark_after"]),

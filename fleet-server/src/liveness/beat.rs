@@ -6,6 +6,8 @@ use protocol::heartbeat::GoodbyeWhy;
 use uuid::Uuid;
 
 use super::ConnId;
+use super::history::Steady;
+use super::time::Moment;
 
 /// What one heartbeat tells liveness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,17 @@ pub struct Arrival {
     pub every: Duration,
     /// "I go, on purpose."
     pub goodbye: Option<(GoodbyeWhy, Duration)>,
+}
+
+/// Many beats of a live box, each on time, of its current session and on its current connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OnTime {
+    /// Their lateness.
+    pub steady: Steady,
+    /// When the last of them arrived.
+    pub last: Moment,
+    /// Its number.
+    pub seq: u64,
 }
 
 /// A beat that counted.

@@ -20,8 +20,13 @@ use super::time::{Moment, Mono};
 /// After a connection was closed without a goodbye and no other came: dark by that alone. A watchdog that its service
 /// manager restarts is back before.
 const CLOSED_DARK: Duration = Duration::from_secs(4);
-/// A host answered a witness, so the way is open: the beat that is due within one interval may take this long over it.
-const OPEN_WAY_GRACE: Duration = Duration::from_secs(1);
+/// A host answered a witness, so the way is open: the beat that is due within one interval may take this long over it
+/// (a connection, TLS, a repetition of each).
+const OPEN_WAY: Duration = Duration::from_secs(2);
+/// Boxes that were not answered for so long open connections less often …
+const CLIENT_RUSH: Duration = Duration::from_secs(8);
+/// … so that the beat may take this long.
+const OPEN_WAY_LATE: Duration = Duration::from_secs(4);
 
 /// A box.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ pub(super) struct Cell {
     pub(super) excused: bool,
     /// How the census counts it.
     pub(super) counts: Counts,
+    /// It beats on time, by [`Tracker::in_bulk`](super::tracker::Tracker::in_bulk).
+    pub(super) in_bulk: bool,
 }
 
 /// The state of a box, with what belongs to it.
@@ -69,8 +76,17 @@ pub(super) struct Suspicion {
     pub(super) since: Mono,
     /// Its connection was closed.
     pub(super) closed: Option<Mono>,
-    /// What a witness said, and when.
-    pub(super) witness: Option<(WitnessAnswer, Mono)>,
+    /// What its witnesses say.
+    pub(super) witness: Option<Word>,
+}
+
+/// What witnesses say of a suspect box.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Word {
+    /// Their newest answer.
+    pub(super) answer: WitnessAnswer,
+    /// Since when they say the same.
+    pub(super) since: Mono,
 }
 
 /// What is to be said of a box, unless the server doubts itself or the whole group went.
@@ -100,6 +116,7 @@ impl Cell {
     pub(super) fn due(&self) -> Mono {
         match self.state {
             State::Unseen | State::Dark | State::Silent => Mono::NEVER,
+            State::Live if self.in_bulk => Mono::NEVER,
             State::Live => self.base + self.deadlines.suspect_after,
             State::Suspect(suspicion) => self.verdict_at(&suspicion).0,
             State::Away { until, .. } => until,
@@ -107,26 +124,73 @@ impl Cell {
     }
 
     /// The verdict on a suspect box as things stand, and when it falls.
+    ///
+    /// Nothing is said before `tolerance`, nor before the box is overdue by its own history. Then:
+    /// - **The host answers**: the way is open, so a beat must come, on a fresh connection if need be. *Silent* when it
+    ///   has not within [`OPEN_WAY`] of the first such answer; a host that answers is never *dark*, however late it is.
+    /// - **The host does not answer** either: *dark* at `confirmed_after`.
+    /// - **Nobody can say**: *dark* soon after its connection was closed, else at `dark_after`.
+    /// - Answers that change all the time put nothing off for ever: `at_last` is the end of it.
     pub(super) fn verdict_at(&self, suspicion: &Suspicion) -> (Mono, Verdict) {
-        let overdue = self.base + self.deadlines.suspect_after;
-        let deadline = self.base + self.deadlines.dark_after;
+        let Deadlines {
+            suspect_after,
+            tolerance,
+            confirmed_after,
+            dark_after,
+            at_last,
+        } = self.deadlines;
+        let earliest = self.base + suspect_after.max(tolerance);
+        let deadline = (self.base + dark_after).max(earliest);
+        let at_last = (self.base + at_last).max(deadline);
         match (suspicion.witness, suspicion.closed) {
-            (Some((WitnessAnswer::Reachable, at)), _) => {
-                let open_way = at.max(self.base) + self.every + OPEN_WAY_GRACE;
-                (open_way.max(overdue).min(deadline), Verdict::Silent)
+            (
+                Some(Word {
+                    answer: WitnessAnswer::Reachable,
+                    since,
+                }),
+                _,
+            ) => {
+                let silent_for = since.since(self.base);
+                let way = if silent_for < CLIENT_RUSH {
+                    OPEN_WAY
+                } else {
+                    OPEN_WAY_LATE
+                };
+                let open_way = since.max(self.base) + self.every + way;
+                (open_way.max(earliest).min(at_last), Verdict::Silent)
             }
-            (Some((WitnessAnswer::Unreachable, at)), _) => (
-                at.max(overdue).min(deadline),
+            (
+                Some(Word {
+                    answer: WitnessAnswer::Unreachable,
+                    since,
+                }),
+                _,
+            ) => (
+                since.max(self.base + confirmed_after).max(earliest).min(at_last),
                 Verdict::Dark(Cause::WitnessConfirmed),
             ),
-            (Some((WitnessAnswer::Unknown, _)) | None, Some(closed)) => {
+            (
+                Some(Word {
+                    answer: WitnessAnswer::Unknown,
+                    ..
+                })
+                | None,
+                Some(closed),
+            ) => {
                 let alone = closed.max(self.base) + CLOSED_DARK;
                 (
-                    alone.max(overdue).min(deadline),
+                    alone.max(earliest).min(deadline),
                     Verdict::Dark(Cause::ConnectionClosed),
                 )
             }
-            (Some((WitnessAnswer::Unknown, _)) | None, None) => (deadline, Verdict::Dark(Cause::Deadline)),
+            (
+                Some(Word {
+                    answer: WitnessAnswer::Unknown,
+                    ..
+                })
+                | None,
+                None,
+            ) => (deadline, Verdict::Dark(Cause::Deadline)),
         }
     }
 

@@ -30,6 +30,20 @@ pub struct History {
     gaps: [Gap; EPISODES],
 }
 
+/// Many beats in a row of which none was late by more than the suspicion's slack: calm weather in one figure, for who
+/// simulates years of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steady {
+    /// How many.
+    pub count: u32,
+    /// From the last beat before them to the last of them, seconds.
+    pub over_secs: f64,
+    /// How late they were on the average (an early one counts as not late), seconds.
+    pub late_mean_secs: f32,
+    /// And the variance of that, square seconds.
+    pub late_var_secs2: f32,
+}
+
 /// One episode of the tail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Gap {
@@ -50,6 +64,23 @@ impl History {
         } else if gap_secs <= longest_secs {
             self.learn_gap(gap_secs);
         }
+    }
+
+    /// What [`learn`](Self::learn) makes of `steady.count` beats that all belonged to the body: exactly, where their
+    /// lateness did not vary, and on the average, where it did.
+    pub fn learn_steady(&mut self, steady: &Steady) {
+        self.observed_secs += steady.over_secs;
+        let ramp = steady.count.min(WINDOW.saturating_sub(self.samples));
+        for _ in 0..ramp {
+            self.learn_body(steady.late_mean_secs);
+            self.var_secs2 += (1.0 - 1.0 / self.samples as f32) * steady.late_var_secs2 / self.samples as f32;
+        }
+        // The window is full: each beat weighs the same, so that many are a power.
+        let kept = (1.0 - 1.0 / f64::from(WINDOW)).powi((steady.count - ramp).min(1 << 20) as i32) as f32;
+        let off = steady.late_mean_secs - self.mean_secs;
+        self.mean_secs = steady.late_mean_secs - kept * off;
+        let spread = (1.0 - 1.0 / WINDOW as f32) * steady.late_var_secs2;
+        self.var_secs2 = kept * self.var_secs2 + (1.0 - kept) * (spread + kept * off * off);
     }
 
     /// Beats learnt from, at most [`WINDOW`].
@@ -177,6 +208,52 @@ mod tests {
         beats(&mut history, 4000, 0.0);
         history.learn(8.0, 1.0, 2.0, 30.0);
         assert_eq!((history.nth_gap_secs(1), history.nth_gap_secs(2)), (12.0, 8.0));
+    }
+
+    #[test]
+    fn steady_beats_are_learnt_as_one_by_one() {
+        for before in [0, 7, 600] {
+            for count in [1, 30, 512, 513, 5000] {
+                let mut one_by_one = History::default();
+                beats(&mut one_by_one, before, 0.4);
+                let mut together = one_by_one;
+                beats(&mut one_by_one, count, 0.05);
+                together.learn_steady(&Steady {
+                    count,
+                    over_secs: f64::from(count) * 1.05,
+                    late_mean_secs: 0.05,
+                    late_var_secs2: 0.0,
+                });
+                let ((mean, spread), (mean2, spread2)) =
+                    (one_by_one.lateness_secs(), together.lateness_secs());
+                assert!(
+                    (mean - mean2).abs() < 1e-4 && (spread - spread2).abs() < 1e-3,
+                    "{before} {count}"
+                );
+                assert!((one_by_one.covered_secs() - together.covered_secs()).abs() < 1e-3);
+                assert_eq!(one_by_one.samples(), together.samples());
+            }
+        }
+    }
+
+    #[test]
+    fn steady_beats_keep_their_spread() {
+        let mut one_by_one = History::default();
+        for n in 0..4000 {
+            one_by_one.learn(1.0 + if n % 2 == 0 { 0.1 } else { 0.3 }, 1.0, 2.0, 30.0);
+        }
+        let mut together = History::default();
+        together.learn_steady(&Steady {
+            count: 4000,
+            over_secs: 4800.0,
+            late_mean_secs: 0.2,
+            late_var_secs2: 0.01,
+        });
+        let ((mean, spread), (mean2, spread2)) = (one_by_one.lateness_secs(), together.lateness_secs());
+        assert!(
+            (mean - mean2).abs() < 0.001 && (spread - spread2).abs() < 0.002,
+            "{spread} {spread2}"
+        );
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Identity {
         self.returned_at = now;
     }
 
+    /// Beats up to `seq` of the current session came, and nothing was wrong with them.
+    pub fn heard_up_to(&mut self, seq: u64) {
+        self.seq = self.seq.max(seq);
+    }
+
     /// Judges one arrival. `silent`: the current speaker has been silent for longer than a box may be.
     pub fn hear(&mut self, now: Mono, beat: &Arrival, silent: bool) -> Result<Newer, Refused> {
         let speaker = Speaker {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use protocol::api::Liveness;
 use protocol::names::Labels;
 
-use super::beat::{Arrival, Refused, WitnessAnswer};
+use super::beat::{Arrival, OnTime, Refused, WitnessAnswer};
 use super::census::{Count, GroupIx};
 use super::event::{BlindWhy, Cause, Event, Group};
 use super::margin::Margins;
@@ -14,7 +14,7 @@ use super::record::Record;
 use super::self_doubt::{Pause, SelfDoubt, Sight};
 use super::storm::Storms;
 use super::time::{Moment, Mono};
-use super::tracker::{Row, Tracker, Verdict};
+use super::tracker::{AIR_MIN, Proposal, Row, Tracker, Verdict};
 use super::{BoxIx, ConnId};
 use crate::settings::LivenessSettings;
 
@@ -116,6 +116,29 @@ impl Judge {
         self.tracker.census.all(GroupIx::FLEET).overdue
     }
 
+    /// For who simulates years: this live box beats on time from now on, each beat within its suspicion's slack, and is
+    /// not told of until [`beats_came`](Self::beats_came).
+    pub fn in_bulk(&mut self, ix: BoxIx) {
+        self.tracker.in_bulk(ix);
+    }
+
+    /// The beats of a box since [`in_bulk`](Self::in_bulk), all at once; one by one again from now on.
+    pub fn beats_came(&mut self, ix: BoxIx, beats: &OnTime) {
+        self.tracker.beats_came(ix, beats);
+    }
+
+    /// For who simulates years: ticks came on time up to `until`. Only where [`next_look`](Self::next_look) said that
+    /// none of them would do anything.
+    pub fn ticks_came(&mut self, until: Mono) {
+        self.doubt.ticks_came(until);
+    }
+
+    /// The first moment after `now` at which a [`tick`](Self::tick) may do something, if nothing arrives before.
+    pub fn next_look(&self, now: Mono) -> Mono {
+        let busy = !self.doubt.ready(now) || !self.storms.is_empty() || self.storms.is_gathering();
+        if busy { now } else { self.tracker.next_look() }
+    }
+
     /// The peer closed a connection that beats arrived on.
     pub fn closed(&mut self, ix: BoxIx, conn: ConnId, now: Moment) {
         self.tracker.closed(ix, conn, now);
@@ -151,10 +174,11 @@ impl Judge {
             Pause::Long(_) => self.tracker.fresh(now.mono),
         }
         self.storms.note_returns(&self.tracker, now.mono);
-        let due = self.tracker.sweep(now);
+        let mut due = self.tracker.sweep(now);
         if self.doubt.warming(now.mono) {
             return;
         }
+        self.hear_first(&mut due, now.mono);
         let somebody = due.iter().any(|proposal| self.tracker.is_counted(proposal.ix));
         match self.doubt.look(now.mono, &self.tracker.census, somebody) {
             Sight::Clear => self.storms.judge(&mut self.tracker, &due, now),
@@ -174,6 +198,15 @@ impl Judge {
                 self.tracker.events.push(Event::SeesAgain { after, at: now });
                 self.storms.all_gone(&mut self.tracker, now);
             }
+        }
+    }
+
+    /// A verdict waits until somebody else was heard after it fell due: a server that hears nobody at that moment may be
+    /// what is silent. Where nobody (or hardly anybody) beats, there is nobody to wait for.
+    fn hear_first(&self, due: &mut Vec<Proposal>, now: Mono) {
+        let quick = self.tracker.census.count(GroupIx::FLEET, AIR_MIN);
+        if quick.expected >= AIR_MIN && quick.expected - quick.overdue > 0 {
+            due.retain(|proposal| self.tracker.heard_since(proposal.due, now));
         }
     }
 

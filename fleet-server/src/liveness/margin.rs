@@ -27,6 +27,10 @@ const PER_INTERVAL: f64 = 1.2;
 const SLACK_CAP: f64 = 600.0;
 /// Over the longest gap that the budget does not allow.
 const TAIL_HEADROOM: f32 = 1.25;
+/// From the suspicion on, witnesses have been asked twice by then, seconds.
+const WITNESS_SECS: f64 = 1.75;
+/// So many long gaps in the memory of 90 days are the path's way of being.
+const CONFIRMED_GAPS: usize = 8;
 /// Standard deviations over the mean that the suspicion waits for: it costs a question to a witness, no more.
 const SUSPECT_DEVIATIONS: f32 = 10.0;
 /// Seconds of a year.
@@ -36,6 +40,7 @@ const YEAR_SECS: f64 = 365.25 * 86_400.0;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Margins {
     slack_secs: f64,
+    tolerance: Duration,
     earned_max_secs: f64,
     per_year: f64,
 }
@@ -45,8 +50,14 @@ pub struct Margins {
 pub struct Deadlines {
     /// It is suspect.
     pub suspect_after: Duration,
-    /// It is dark, if no witness said so before.
+    /// Nothing is said of it before.
+    pub tolerance: Duration,
+    /// It is dark, if its witnesses find no host either.
+    pub confirmed_after: Duration,
+    /// It is dark, if nobody can say more.
     pub dark_after: Duration,
+    /// It is whatever its witnesses say by then.
+    pub at_last: Duration,
 }
 
 impl Margins {
@@ -55,6 +66,7 @@ impl Margins {
         let slack = settings.dark_after.saturating_sub(settings.every);
         Self {
             slack_secs: slack.as_secs_f64().max(0.5),
+            tolerance: settings.tolerance,
             earned_max_secs: settings
                 .dark_after_max
                 .saturating_sub(settings.dark_after)
@@ -76,9 +88,16 @@ impl Margins {
             .min(prior + self.earned_max_secs);
         let suspicion = f64::from(mean + SUSPECT_DEVIATIONS * spread)
             .clamp(prior * SUSPECT_SHARE, slack * 2.0 * SUSPECT_SHARE);
+        let confirmed = (prior * SUSPECT_SHARE + WITNESS_SECS)
+            .max(f64::from(history.nth_gap_secs(CONFIRMED_GAPS)) - every_secs)
+            .min(slack);
+        let at_last = (prior + self.earned_max_secs).max(slack);
         Deadlines {
             suspect_after: every + Duration::from_secs_f64(suspicion),
+            tolerance: self.tolerance,
+            confirmed_after: every + Duration::from_secs_f64(confirmed),
             dark_after: every + Duration::from_secs_f64(slack),
+            at_last: every + Duration::from_secs_f64(at_last),
         }
     }
 

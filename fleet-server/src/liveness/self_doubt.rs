@@ -166,6 +166,15 @@ impl SelfDoubt {
         self.warm_until = self.warm_until.max(now + self.full_deadline);
     }
 
+    /// Ticks came on time up to `until`, and there was nothing to do in them.
+    pub fn ticks_came(&mut self, until: Mono) {
+        self.last_tick = Some(until);
+        self.ticks.clear();
+        let window = (PACE_WINDOW.as_micros() / TICK.as_micros()) as u32;
+        self.ticks
+            .extend((0..=window).rev().map(|ago| until - TICK * ago));
+    }
+
     /// To be asked first in each tick.
     pub fn pause(&mut self, now: Mono) -> Pause {
         let before = self.last_tick.replace(now).unwrap_or(now);

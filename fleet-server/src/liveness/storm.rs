@@ -127,6 +127,11 @@ impl Storms {
         self.open.is_empty()
     }
 
+    /// Whether one may be about to begin.
+    pub fn is_gathering(&self) -> bool {
+        !self.gathering.is_empty()
+    }
+
     /// Who came back since the last call. To be called in every tick, before events are taken.
     pub fn note_returns(&mut self, tracker: &Tracker, now: Mono) {
         self.rush.note(tracker, now);

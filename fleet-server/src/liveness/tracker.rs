@@ -11,8 +11,8 @@ use protocol::api::Liveness;
 use protocol::heartbeat::GoodbyeWhy;
 use protocol::names::Labels;
 
-use super::beat::{Arrival, Refused, WitnessAnswer};
-use super::cell::{Cell, Learnt, State, Suspicion, arrived, bounded, learn, restored, silent_for};
+use super::beat::{Arrival, OnTime, Refused, WitnessAnswer};
+use super::cell::{Cell, Learnt, State, Suspicion, Word, arrived, bounded, learn, restored, silent_for};
 use super::census::{Census, Counts, GroupIx, Memberships, QUICK, RECENT};
 use super::event::{Cause, Event, Transition, What};
 use super::history::History;
@@ -27,6 +27,12 @@ pub use super::cell::Verdict;
 /// Deadlines are worked out anew once in so many beats (and after each gap): a root and a sort less on every beat.
 const RECKON_EVERY: u64 = 16;
 
+/// Nobody heard for so long, of at least [`AIR_MIN`] boxes that beat every few seconds: that is no silence of theirs.
+/// One box alone that beats each second keeps it from happening.
+const DEAD_AIR: Duration = Duration::from_millis(1250);
+/// See [`DEAD_AIR`].
+pub(super) const AIR_MIN: u32 = 4;
+
 /// All boxes.
 #[derive(Debug)]
 pub struct Tracker {
@@ -39,6 +45,10 @@ pub struct Tracker {
     /// Judged boxes that still count as overdue, oldest first.
     recent: VecDeque<(Mono, BoxIx)>,
     duplicates: Vec<BoxIx>,
+    /// When anybody who beats quickly was heard last.
+    heard: Mono,
+    /// Boxes whose beats are told in bulk.
+    bulk: u32,
     /// A gap that began before this says nothing about the path.
     learn_from: Mono,
     /// What happened and was not yet taken.
@@ -87,6 +97,8 @@ impl Tracker {
             census: Census::new(labels),
             recent: VecDeque::new(),
             duplicates: Vec::new(),
+            heard: Mono::default(),
+            bulk: 0,
             learn_from: Mono::default(),
             events: Vec::new(),
         }
@@ -148,6 +160,7 @@ impl Tracker {
             excused: groups == Memberships::ASIDE,
             groups,
             counts: Counts::Not,
+            in_bulk: false,
         });
         self.settle(ix);
         // Gone long before this start: not gone together with anybody now.
@@ -189,6 +202,13 @@ impl Tracker {
             self.events.push(Event::Duplicate { ix, at: now });
         }
         let newer = heard?;
+        if beat.every <= QUICK {
+            self.after_dead_air(now.mono);
+        }
+        let Some(cell) = self.cells.get_mut(ix.at()).and_then(Option::as_mut) else {
+            return Err(Refused::Removed);
+        };
+        let learn_from = learn_from.max(self.learn_from);
         let learnt = learn(cell, now.mono, newer, learn_from, &margins);
         if learnt == Learnt::Gap || cell.every != beat.every || beat.seq.is_multiple_of(RECKON_EVERY) {
             let before = (cell.counts, cell.every);
@@ -199,6 +219,57 @@ impl Tracker {
         arrived(cell, now, beat);
         self.arrived_event(ix, now, newer, beat.goodbye);
         Ok(())
+    }
+
+    /// The box beats on time from now on, and those beats are told together by [`beats_came`](Self::beats_came): until
+    /// then it is never overdue.
+    pub(super) fn in_bulk(&mut self, ix: BoxIx) {
+        if let Some(cell) = self.cell_mut(ix)
+            && !std::mem::replace(&mut cell.in_bulk, true)
+        {
+            self.bulk += 1;
+            self.settle(ix);
+        }
+    }
+
+    /// Beats since [`in_bulk`](Self::in_bulk); one by one again from now on.
+    pub(super) fn beats_came(&mut self, ix: BoxIx, beats: &OnTime) {
+        let (margins, learn_from) = (self.margins, self.learn_from);
+        let Some(cell) = self.cells.get_mut(ix.at()).and_then(Option::as_mut) else {
+            return;
+        };
+        if !std::mem::replace(&mut cell.in_bulk, false) {
+            return;
+        }
+        self.bulk -= 1;
+        if beats.steady.count > 0 {
+            self.heard = self.heard.max(beats.last.mono);
+            if cell.last.is_some_and(|last| last >= learn_from) {
+                cell.history.learn_steady(&beats.steady);
+            }
+            cell.identity.heard_up_to(beats.seq);
+            cell.deadlines = margins.deadlines(cell.every, &cell.history);
+            cell.base = cell.base.max(beats.last.mono);
+            cell.last = Some(beats.last.mono);
+            cell.last_seen = Some(beats.last.wall);
+            cell.beats += u64::from(beats.steady.count);
+            cell.on_conn = 2;
+        }
+        self.settle(ix);
+    }
+
+    /// When the next deadline passes or a judged box ceases to count, if nothing arrives.
+    pub(super) fn next_look(&self) -> Mono {
+        if !self.events.is_empty() {
+            return Mono::default();
+        }
+        let due = self.due.iter().copied().min().unwrap_or(Mono::NEVER);
+        let aged = self.recent.front().map_or(Mono::NEVER, |(until, _)| *until);
+        if self.duplicates.is_empty() {
+            due.min(aged)
+        } else {
+            Mono::default()
+        }
     }
 
     /// The peer closed `conn`. Believed only of a connection that was kept alive, and was the last to carry a beat.
@@ -221,11 +292,37 @@ impl Tracker {
             && let State::Suspect(suspicion) = &mut cell.state
             && asked >= suspicion.since
         {
-            // Asked again every second: what it says it has said since the first time.
-            let since = suspicion.witness.filter(|(was, _)| *was == answer);
-            suspicion.witness = Some((answer, since.map_or(now, |(_, at)| at)));
+            if suspicion.witness.is_none_or(|word| word.answer != answer) {
+                suspicion.witness = Some(Word { answer, since: now });
+            }
             self.settle(ix);
         }
+    }
+
+    /// Whether a box other than the silent ones was heard since `due`.
+    pub(super) fn heard_since(&self, due: Mono, now: Mono) -> bool {
+        self.heard >= due || (self.bulk > 0 && self.heard_in_bulk(due, now))
+    }
+
+    /// Moves every deadline by the time in which nobody at all was heard, if that was long. `now`: a beat arrives.
+    fn after_dead_air(&mut self, now: Mono) {
+        let air = now.since(self.heard);
+        if air >= DEAD_AIR && self.bulk == 0 && self.heard > Mono::default() {
+            let quick = self.census.count(GroupIx::FLEET, AIR_MIN);
+            if quick.expected >= AIR_MIN {
+                self.shift(air, now);
+            }
+        }
+        self.heard = self.heard.max(now);
+    }
+
+    fn heard_in_bulk(&self, due: Mono, now: Mono) -> bool {
+        self.entries().filter(|(_, cell)| cell.in_bulk).any(|(_, cell)| {
+            let every = cell.every.as_micros().max(1) as u64;
+            let last = cell.last.unwrap_or(cell.base);
+            let beats = now.since(last).as_micros() as u64 / every;
+            last + Duration::from_micros(beats * every) >= due
+        })
     }
 
     /// Looks at all deadlines: live boxes that are overdue become suspect; due verdicts are proposed, and again each

@@ -8,7 +8,7 @@ mod hands;
 pub mod keep;
 pub mod muting;
 pub mod view;
-mod restore;
+pub mod restore;
 mod saves;
 mod witnesses;
 

@@ -25,12 +25,7 @@ use crate::settings::Settings;
 use crate::store::{BoxId, Loaded};
 
 /// Judge and books, as before the restart.
-pub(super) fn restore(
-    settings: &Settings,
-    boxes: Vec<BoxInfo>,
-    loaded: Loaded,
-    now: Moment,
-) -> (Judge, Ledger) {
+pub fn restore(settings: &Settings, boxes: Vec<BoxInfo>, loaded: Loaded, now: Moment) -> (Judge, Ledger) {
     let mut ledger = Ledger::new(loaded.next_incident_id, settings.public_url.clone())
         .with_rules(settings.incidents.clone());
     let mut reports: HashMap<BoxId, (Arc<_>, Timestamp)> = loaded

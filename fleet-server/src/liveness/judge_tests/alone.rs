@@ -16,8 +16,10 @@ fn one_box_cut_is_dark_six_seconds_after_its_last_beat() {
             let dark = world.dark();
             assert_eq!(dark.len(), 1, "{fleet} {dark:?}");
             let took = dark[0].0 - last.since(Mono::START).as_secs_f64();
-            assert!((6.0..=6.1).contains(&took), "{fleet}: {took}");
-            worst = worst.max(Duration::from_secs_f64(took));
+            // A few boxes: until one of the others was heard after it.
+            let heard = if (4..50).contains(&fleet) { 0.25 } else { 0.0 };
+            assert!((6.0..=6.1 + heard).contains(&took), "{fleet}: {took}");
+            worst = worst.max(Duration::from_secs_f64(took - heard));
             assert_eq!(world.state(0), Liveness::Dark);
         }
     }
@@ -85,7 +87,7 @@ fn a_suspended_machine_teaches_nothing_about_its_path() {
 }
 
 #[test]
-fn a_witness_alone_makes_nobody_dark_before_the_beat_is_overdue() {
+fn a_witness_alone_makes_nobody_dark_before_it_was_asked_twice() {
     let mut world = World::new(&[("", 5)]);
     world.run(20 * SECOND);
     world.kill(0..1);
@@ -97,7 +99,7 @@ fn a_witness_alone_makes_nobody_dark_before_the_beat_is_overdue() {
     world.run(10 * SECOND);
     let dark = world.dark();
     assert_eq!((dark.len(), dark[0].2), (1, Cause::WitnessConfirmed));
-    assert!((2.95..3.1).contains(&(dark[0].0 - last)), "{dark:?} {last}");
+    assert!((4.75..5.1).contains(&(dark[0].0 - last)), "{dark:?} {last}");
 }
 
 #[test]
@@ -193,9 +195,9 @@ fn the_end_of_a_connection_that_is_not_kept_alive_means_nothing() {
 #[test]
 fn witnesses_make_it_faster_and_tell_silent_from_dark() {
     for (answer, cause, within) in [
-        (WitnessAnswer::Unreachable, Cause::WitnessConfirmed, 4.6),
-        (WitnessAnswer::Reachable, Cause::HostAnswers, 5.2),
-        (WitnessAnswer::Unknown, Cause::Deadline, 6.1),
+        (WitnessAnswer::Unreachable, Cause::WitnessConfirmed, 5.1),
+        (WitnessAnswer::Reachable, Cause::HostAnswers, 6.6),
+        (WitnessAnswer::Unknown, Cause::Deadline, 6.6),
     ] {
         let mut world = World::new(&[("", 5)]);
         world.run(20 * SECOND);
@@ -221,19 +223,21 @@ fn witnesses_make_it_faster_and_tell_silent_from_dark() {
 }
 
 #[test]
-fn a_killed_watchdog_on_a_host_that_answers_is_silent_within_three_seconds() {
+fn a_killed_watchdog_on_a_host_that_answers_is_silent_after_the_tolerance() {
     let mut world = World::new(&[("", 5)]);
     world.run(20 * SECOND);
     world.kill(0..1);
-    let killed = world.now;
+    let (killed, last) = (world.now, world.boxes[0].last);
     world.judge.closed(BoxIx(0), ConnId(0), moment(killed));
     world
         .judge
         .witness(BoxIx(0), killed, killed, WitnessAnswer::Reachable);
     world.run(10 * SECOND);
     assert_eq!(world.state(0), Liveness::Silent);
-    let took = world.dark()[0].0 - killed.since(Mono::START).as_secs_f64();
-    assert!(took <= 3.1, "{took}");
+    let dark = world.dark()[0].0;
+    assert!(dark - last.since(Mono::START).as_secs_f64() >= 4.0, "{dark}");
+    let took = dark - killed.since(Mono::START).as_secs_f64();
+    assert!(took <= 4.2, "{took}");
 }
 
 #[test]
@@ -322,4 +326,63 @@ fn a_timer_box_has_its_own_pace() {
         dark.len() == 1 && (264.0..264.2).contains(&(dark[0].0 - last)),
         "{dark:?} {last}"
     );
+}
+
+#[test]
+fn a_host_that_answers_again_is_given_time_to_be_heard() {
+    let mut world = World::new(&[("", 20)]);
+    world.run(20 * SECOND);
+    let last = world.boxes[0].last;
+    world.boxes[0].cut_until = last + 5200 * MS;
+    world.run(3300 * MS);
+    let asked = world.now;
+    world
+        .judge
+        .witness(BoxIx(0), asked, world.now, WitnessAnswer::Unreachable);
+    world.run(400 * MS);
+    world
+        .judge
+        .witness(BoxIx(0), asked + SECOND, world.now, WitnessAnswer::Reachable);
+    world.run(20 * SECOND);
+    assert_eq!((world.dark(), world.state(0)), (vec![], Liveness::Live));
+}
+
+#[test]
+fn answers_that_change_all_the_time_put_nothing_off_for_ever() {
+    let mut world = World::new(&[("", 20)]);
+    world.run(20 * SECOND);
+    world.kill(0..1);
+    let last = world.boxes[0].last.since(Mono::START).as_secs_f64();
+    for n in 0..60 {
+        let answer = if n % 2 == 0 {
+            WitnessAnswer::Reachable
+        } else {
+            WitnessAnswer::Unreachable
+        };
+        let now = world.now;
+        world.judge.witness(BoxIx(0), now, now, answer);
+        world.run(900 * MS);
+    }
+    let dark = world.dark();
+    assert!(dark.len() == 1 && dark[0].0 - last <= 31.0, "{dark:?} {last}");
+}
+
+#[test]
+fn nobody_heard_for_a_while_is_no_single_boxs_silence() {
+    // The box is silent for 2.5 s; then the server hears nobody for 2 s, in which the box would have come back.
+    let mut world = World::new(&[("fsn1", 10), ("", 10)]);
+    world.run(20 * SECOND);
+    world.boxes[0].cut_until = world.now + 4500 * MS;
+    world.run(2500 * MS);
+    let until = world.now + 2 * SECOND;
+    world.boxes.iter_mut().for_each(|sim| sim.cut_until = until);
+    for _ in 0..40 {
+        let now = world.now;
+        world
+            .judge
+            .witness(BoxIx(0), now, now, WitnessAnswer::Unreachable);
+        world.run(100 * MS);
+    }
+    world.run(30 * SECOND);
+    assert_eq!((world.dark(), world.news()), (vec![], Vec::<String>::new()));
 }

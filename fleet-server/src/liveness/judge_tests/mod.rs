@@ -15,6 +15,7 @@ use crate::liveness::self_doubt::TICK;
 mod alone;
 mod aside;
 mod bounded;
+mod bulk;
 mod excused;
 mod server;
 mod storms;

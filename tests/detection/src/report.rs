@@ -1,0 +1,172 @@
+//! What came of a run, for people: tables in Markdown, the same as JSON. Says no clock time, so that a seed's report is
+//! the same byte for byte.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::baseline::BASELINES;
+use crate::campaign::{Campaign, Sum};
+use crate::qos::{Qos, WRONGS, Wrong};
+
+/// One campaign and its sum.
+#[derive(Debug, Clone)]
+pub struct Outcome<'a> {
+    /// What was run.
+    pub campaign: Campaign<'a>,
+    /// What came of it.
+    pub sum: Sum,
+}
+
+/// One line of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// The detector.
+    pub name: String,
+    /// Detection time of half of the deaths, seconds.
+    pub median_secs: f64,
+    /// Of 99 in 100.
+    pub p99_secs: f64,
+    /// The longest.
+    pub max_secs: f64,
+    /// Deaths not found.
+    pub missed: u64,
+    /// Dark with nothing the matter, per 10,000 box-days.
+    pub false_dark: f64,
+    /// By cause, in the order of [`WRONGS`].
+    pub wrong: [f64; WRONGS.len()],
+    /// Days of one box between two mistakes (T_MR).
+    pub recurrence_days: f64,
+    /// How long a mistake lasts (T_M), seconds.
+    pub mistake_secs: f64,
+    /// Query accuracy (P_A): the share of time in which a living box is called so.
+    pub accuracy: f64,
+    /// Pages per 10,000 box-days: all, healed within one minute, within five.
+    pub pages: [f64; 3],
+}
+
+impl Outcome<'_> {
+    /// Ours first, then the baselines.
+    pub fn lines(&self) -> Vec<Line> {
+        let ours = if self.campaign.witness {
+            "ours, with a witness"
+        } else {
+            "ours, without a witness"
+        };
+        let mut lines = vec![self.line(ours.to_owned(), &self.sum.ours)];
+        for (baseline, qos) in BASELINES.iter().zip(&self.sum.baselines) {
+            lines.push(self.line(baseline.name(), qos));
+        }
+        lines
+    }
+
+    fn line(&self, name: String, qos: &Qos) -> Line {
+        let per = 1e4 / self.sum.box_days;
+        let mistakes = qos.mistakes();
+        let alive_secs = self.sum.box_days * 86_400.0;
+        let wrong_secs = qos.wrong_micros as f64 / 1e6;
+        Line {
+            name,
+            median_secs: qos.detection_secs(0.5),
+            p99_secs: qos.detection_secs(0.99),
+            max_secs: qos.detection_max_secs(),
+            missed: qos.missed,
+            false_dark: qos.false_dark() as f64 * per,
+            wrong: WRONGS.map(|why| qos.of(why) as f64 * per),
+            recurrence_days: self.sum.box_days / mistakes.max(1) as f64,
+            mistake_secs: wrong_secs / mistakes.max(1) as f64,
+            accuracy: 1.0 - wrong_secs / alive_secs,
+            pages: [qos.pages, qos.pages_1_min, qos.pages_5_min].map(|pages| pages as f64 * per),
+        }
+    }
+
+    /// One word for it.
+    pub fn heading(&self) -> String {
+        let witness = if self.campaign.witness { "with" } else { "without" };
+        format!("{}, {witness} a witness", self.campaign.profile.name)
+    }
+
+    /// As Markdown.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "seed {}, {} fleets of {} boxes over {:.0} days: {:.0} box-years, {} deaths found, digest `{:016x}`\n",
+            self.campaign.seed,
+            self.campaign.fleets,
+            self.campaign.profile.sites * self.campaign.profile.boxes_per_site,
+            self.campaign.days,
+            self.sum.box_days / 365.25,
+            self.sum.ours.found,
+            self.sum.digest,
+        );
+        text.push_str(HEAD);
+        for line in self.lines() {
+            let _ = writeln!(
+                text,
+                "| {} | {:.2} | {:.2} | {:.1} | {} | **{}** | {} | {} | {} | {} | {} | {} | {:.1} | {:.6} | {} | {} | {} |",
+                line.name,
+                line.median_secs,
+                line.p99_secs,
+                line.max_secs,
+                line.missed,
+                figure(line.false_dark),
+                figure(line.wrong[0]),
+                figure(line.wrong[1]),
+                figure(line.wrong[2]),
+                figure(line.wrong[3]),
+                figure(line.wrong[4]),
+                figure(line.recurrence_days),
+                line.mistake_secs,
+                line.accuracy,
+                figure(line.pages[0]),
+                figure(line.pages[1]),
+                figure(line.pages[2]),
+            );
+        }
+        text
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        let lines: Vec<Value> = self.lines().iter().map(Line::json).collect();
+        json!({
+            "profile": self.campaign.profile.name, "witness": self.campaign.witness, "seed": self.campaign.seed,
+            "fleets": self.campaign.fleets, "days": self.campaign.days, "box_days": self.sum.box_days,
+            "deaths_found": self.sum.ours.found, "pages_server": self.sum.ours.pages_server,
+            "digest": format!("{:016x}", self.sum.digest), "detectors": lines,
+            "server_caused": self.sum.ours.of(Wrong::Server),
+        })
+    }
+}
+
+impl Line {
+    fn json(&self) -> Value {
+        let wrong: serde_json::Map<String, Value> = WRONGS
+            .iter()
+            .zip(self.wrong)
+            .map(|(why, count)| (why.word().to_owned(), count.into()))
+            .collect();
+        json!({
+            "name": self.name, "median_secs": self.median_secs, "p99_secs": self.p99_secs, "max_secs": self.max_secs,
+            "missed": self.missed, "false_dark": self.false_dark, "wrong": wrong,
+            "recurrence_days": self.recurrence_days, "mistake_secs": self.mistake_secs, "accuracy": self.accuracy,
+            "pages": self.pages[0], "pages_1_min": self.pages[1], "pages_5_min": self.pages[2],
+        })
+    }
+}
+
+const HEAD: &str = "\
+| detector | T_D median s | T_D p99 s | T_D max s | missed | false dark | fine | short | server | crossed | outage | T_MR days | T_M s | P_A | pages | healed in 1 min | in 5 min |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+";
+
+/// Three digits are enough.
+fn figure(value: f64) -> String {
+    match value {
+        0.0 => "0".to_owned(),
+        value if value < 0.1 => format!("{value:.3}"),
+        value if value < 10.0 => format!("{value:.2}"),
+        value => format!("{value:.0}"),
+    }
+}
