@@ -242,18 +242,18 @@ impl Client {
         let conn = of.conn;
         around.out.push((at, Outcome::Lane { lane, conn, news }));
         if news == News::Lost {
-            self.end(limit, of, around);
+            Self::end(limit, of, around);
         }
     }
 
     fn close(&mut self, now: Mono, lane: usize, around: &mut Around<'_>) {
         if let Some(of) = self.lanes[lane].take() {
-            self.end(now, of, around);
+            Self::end(now, of, around);
         }
     }
 
     /// The kernel says that a connection is over.
-    fn end(&self, now: Mono, of: Lane, around: &mut Around<'_>) {
+    fn end(now: Mono, of: Lane, around: &mut Around<'_>) {
         let sending = Sending {
             at: now,
             route: of.route,

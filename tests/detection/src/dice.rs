@@ -13,13 +13,13 @@ impl Dice {
         let mut dice = Self(0x9e37_79b9_7f4a_7c15);
         for key in keys {
             dice.0 ^= key.wrapping_mul(0xd6e8_feb8_6659_fd93);
-            dice.0 = dice.next();
+            dice.0 = dice.draw();
         }
         dice
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +29,7 @@ impl Dice {
 
     /// From 0 (in it) to 1 (not in it), evenly.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Evenly between the two.
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_same_key_is_the_same_stream_and_another_is_not() {
-        let draw = |keys: &[u64]| Dice::of(keys).next();
+        let draw = |keys: &[u64]| Dice::of(keys).draw();
         assert_eq!(draw(&[1, 2]), draw(&[1, 2]));
         assert_ne!(draw(&[1, 2]), draw(&[2, 1]));
         assert_ne!(draw(&[1]), draw(&[1, 0]));

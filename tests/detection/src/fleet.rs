@@ -85,7 +85,7 @@ impl<'a> Fleet<'a> {
         let mut queue = Queue::new(setup.faults);
         for one in &mut boxes {
             let at = now + Duration::from_secs_f64(one.dice.unit());
-            one.mode = Mode::Active(Box::new(Client::new(at, one.dice.next(), None, 0)));
+            one.mode = Mode::Active(Box::new(Client::new(at, one.dice.draw(), None, 0)));
             one.busy_until = at + TRAIL;
             queue.push(at, Happening::Wake(one.ix.at()));
         }
@@ -118,7 +118,7 @@ impl<'a> Fleet<'a> {
         if tick < next {
             self.now = tick;
             let turn = self.server.tick(tick, false);
-            self.heed(turn);
+            self.heed(&turn);
             return true;
         }
         let Some((at, happening)) = self.queue.pop() else {
@@ -184,7 +184,7 @@ impl<'a> Fleet<'a> {
                 self.server.beats_came(one.ix, &beats);
                 let at = last_sent + Duration::from_secs(u64::from(beats.steady.count) + 1);
                 one.path.forget(self.now);
-                let seed = one.dice.next();
+                let seed = one.dice.draw();
                 one.mode = Mode::Active(Box::new(Client::new(at, seed, Some(conn), route)));
                 self.queue.push(at, Happening::Wake(of));
             }
@@ -215,7 +215,7 @@ impl<'a> Fleet<'a> {
             What::ServerPause => {
                 // The tick first: what waits in sockets is read after it, in the worst case.
                 let turn = self.server.tick(self.now, true);
-                self.heed(turn);
+                self.heed(&turn);
             }
             What::ServerRestart => {
                 self.server.restart(fault.from(), self.now);
@@ -253,7 +253,7 @@ impl<'a> Fleet<'a> {
         }
         one.gone_with = None;
         one.reborn(matches!(fault.what, What::Death(_)));
-        let seed = one.dice.next();
+        let seed = one.dice.draw();
         one.mode = Mode::Active(Box::new(Client::new(self.now, seed, None, 0)));
         one.busy_until = one.busy_until.max(self.now + TRAIL);
         self.queue.push(self.now, Happening::Wake(of));
@@ -436,8 +436,8 @@ impl<'a> Fleet<'a> {
         self.times.handled(self.now).is_none()
     }
 
-    fn heed(&mut self, turn: Turn) {
-        for ix in self.watch.heed(self.now, &turn, &self.boxes) {
+    fn heed(&mut self, turn: &Turn) {
+        for ix in self.watch.heed(self.now, turn, &self.boxes) {
             let one = &mut self.boxes[ix.at()];
             if self.setup.witness && !one.asking {
                 one.asking = true;

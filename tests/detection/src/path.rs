@@ -151,6 +151,7 @@ impl Path {
     }
 
     /// The same way without interruptions.
+    #[must_use]
     pub fn fair(&self) -> Self {
         Self {
             own: Vec::new(),

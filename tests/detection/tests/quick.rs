@@ -86,7 +86,9 @@ fn one_death_is_found_by_everybody_in_its_time() {
 fn a_failing_schedule_is_made_small() {
     let faults = draw(&HOME, 11, 0, 6.0);
     let needed = [faults[faults.len() / 3], faults[faults.len() / 2]];
-    let kept = fewest(faults.clone(), |faults| needed.iter().all(|one| faults.contains(one)));
+    let kept = fewest(faults.clone(), |faults| {
+        needed.iter().all(|one| faults.contains(one))
+    });
     assert!(faults.len() > 500, "{}", faults.len());
     assert_eq!(kept, needed);
 }
