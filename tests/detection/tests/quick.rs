@@ -17,7 +17,7 @@ fn campaign(profile: &Profile, witness: bool, seed: u64) -> Campaign<'_> {
         profile,
         witness,
         seed,
-        fleets: 2,
+        fleets: 1,
         days: DAYS,
     }
 }
@@ -28,7 +28,7 @@ fn every_death_is_found_and_nobody_is_accused_by_the_servers_doing() {
         for witness in [true, false] {
             let campaign = campaign(profile, witness, 7);
             let sum = campaign.run(|_| {});
-            assert!(sum.ours.found > 10, "{}", sum.ours.found);
+            assert!(sum.ours.found > 3, "{}", sum.ours.found);
             let outcome = Outcome { campaign, sum };
             assert_eq!(broken(&outcome), Vec::<String>::new());
             assert!(outcome.sum.baselines.iter().any(|qos| qos.of(Wrong::Server) > 0));
