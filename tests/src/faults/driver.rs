@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use protocol::alert::Alert;
@@ -85,7 +85,8 @@ pub(super) fn play(schedule: &Schedule, dir: &Path, library: &Path) -> Result<(H
     let history = History {
         unsettled,
         refused: driver.refused(),
-        starved_ms: starved.worst(),
+        starved_ms: starved.worst_ms(),
+        starved_percent: starved.percent(),
         ..driver.history(last)
     };
     Ok((history, log))
@@ -422,6 +423,7 @@ impl Driver {
             unsettled: Vec::new(),
             zero: self.clock.wall(),
             starved_ms: 0,
+            starved_percent: 0,
             ended_ms: self.clock.ms(),
         }
     }
@@ -538,29 +540,45 @@ fn all_live(books: &Books) -> bool {
     })
 }
 
-/// Looks whether this process gets its time: a test that did not get round to beating proves nothing about the server.
+/// Looks whether this process gets its time: a test that did not get round to beating proves nothing about the server,
+/// and a server that gets half of its time judges late, as it should.
 struct Starved {
     worst_ms: Arc<AtomicI64>,
+    total_us: Arc<AtomicI64>,
+    since: Instant,
     end: Arc<AtomicBool>,
 }
 
 impl Starved {
     fn watch() -> Self {
-        let (worst_ms, end) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (worst, ended) = (Arc::clone(&worst_ms), Arc::clone(&end));
+        let starved = Self {
+            worst_ms: Arc::default(),
+            total_us: Arc::default(),
+            since: clock::now(),
+            end: Arc::default(),
+        };
+        let (worst, total) = (Arc::clone(&starved.worst_ms), Arc::clone(&starved.total_us));
+        let ended = Arc::clone(&starved.end);
         std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 let before = clock::now();
                 clock::pause(LOOK);
-                let late = before.elapsed().saturating_sub(LOOK).as_millis() as i64;
-                worst.fetch_max(late, Ordering::Relaxed);
+                let late = before.elapsed().saturating_sub(LOOK);
+                worst.fetch_max(late.as_millis() as i64, Ordering::Relaxed);
+                total.fetch_add(late.as_micros() as i64, Ordering::Relaxed);
             }
         });
-        Self { worst_ms, end }
+        starved
     }
 
-    fn worst(&self) -> i64 {
+    fn worst_ms(&self) -> i64 {
         self.worst_ms.load(Ordering::Relaxed)
+    }
+
+    /// Of all its time.
+    fn percent(&self) -> i64 {
+        let all = self.since.elapsed().as_micros() as i64;
+        self.total_us.load(Ordering::Relaxed) * 100 / all.max(1)
     }
 }
 

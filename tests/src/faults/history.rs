@@ -67,6 +67,9 @@ pub(super) struct History {
     pub(super) zero: Timestamp,
     /// How long this process itself did not get round to its work, at worst.
     pub(super) starved_ms: i64,
+    /// … and in what share of all its time.
+    #[serde(default)]
+    pub(super) starved_percent: i64,
     /// When it ended.
     pub(super) ended_ms: i64,
 }

@@ -29,6 +29,8 @@ use crate::runner::isolate;
 const LIMIT: Duration = secs(180);
 /// A process that did not get round to its work for so long proves nothing: it is played again …
 const STARVED_MS: i64 = 250;
+/// … or for such a share of its time …
+const STARVED_PERCENT: i64 = 30;
 /// … so often.
 const AGAIN: u32 = 3;
 /// Failed schedules that are made small; the others are only named.
@@ -74,6 +76,7 @@ struct Outcome {
     /// It could not be played.
     broken: Option<String>,
     starved_ms: i64,
+    starved_percent: i64,
     incidents: usize,
     notifications: usize,
     repeats: usize,
@@ -231,12 +234,13 @@ fn report(outcome: &Outcome, schedule: &Schedule) {
         repeats,
         restarts,
         starved_ms,
+        starved_percent,
         ..
     } = outcome;
     let word = if outcome.bad() { "FAILED" } else { "ok    " };
     eprintln!(
         "{word} seed {:<6} {secs:5.1} s  {incidents} incidents, {notifications} notifications, {repeats} repeats, {restarts} \
-         restarts (late {starved_ms} ms)  {schedule}",
+         restarts (late {starved_ms} ms, {starved_percent} %)  {schedule}",
         schedule.seed
     );
     for text in outcome.texts() {
@@ -264,6 +268,10 @@ fn add(whole: &mut Whole, outcome: &Outcome, schedule: &Schedule) {
 impl Outcome {
     fn bad(&self) -> bool {
         self.broken.is_some() || !self.violations.is_empty()
+    }
+
+    fn starved(&self) -> bool {
+        self.starved_ms >= STARVED_MS || self.starved_percent >= STARVED_PERCENT
     }
 
     fn texts(&self) -> Vec<String> {
@@ -309,13 +317,14 @@ impl Rig {
     fn play_fairly(&self, schedule: &Schedule) -> Outcome {
         for _ in 1..AGAIN {
             let outcome = self.play(schedule);
-            if !outcome.bad() || outcome.starved_ms < STARVED_MS {
+            if !outcome.bad() || !outcome.starved() {
                 return outcome;
             }
             eprintln!(
-                "again  seed {:<6} its process had no time for {} ms; {}",
+                "again  seed {:<6} its process had no time for {} ms, and for {} % in all; {}",
                 schedule.seed,
                 outcome.starved_ms,
+                outcome.starved_percent,
                 outcome.texts().first().map_or("", String::as_str)
             );
             self.again.fetch_add(1, Ordering::Relaxed);
@@ -374,7 +383,7 @@ impl Rig {
         let small = shrink(schedule, |smaller| {
             let outcome = self.play(smaller);
             let same = !outcome.rules().is_disjoint(&rules) || (rules.is_empty() && outcome.broken.is_some());
-            same && outcome.starved_ms < STARVED_MS
+            same && !outcome.starved()
         });
         let file = self.dir.join(format!("seed-{}-small.json", schedule.seed));
         let written = serde_json::to_vec_pretty(&small).map(|text| fs::write(&file, text));
@@ -431,6 +440,7 @@ fn judged(history: &History) -> Outcome {
         violations: oracle::judge(history),
         broken: None,
         starved_ms: history.starved_ms,
+        starved_percent: history.starved_percent,
         incidents: history.last.incidents.len(),
         notifications: arrived().filter(|told| told.taken()).count(),
         repeats: history.receivers.iter().map(taken).sum(),

@@ -272,7 +272,8 @@ fn unknown(receiver: &ReceiverTruth, last: &Books) -> Vec<String> {
 /// Absences that any server had to tell of: long enough, and nothing wrong with the server meanwhile.
 fn missed(history: &History, truth: &BoxTruth) -> Vec<String> {
     let rules = history.rules;
-    let verdict_ms = rules.dark_after_max_ms + VERDICT_MS;
+    // A server whose own turns are late moves every deadline by that: it gets as little of the machine as this process.
+    let verdict_ms = (rules.dark_after_max_ms + VERDICT_MS) * (100 + 2 * history.starved_percent) / 100;
     let long = truth.gone.iter().filter(|absence| {
         let Span { from_ms, to_ms } = absence.span;
         let needed = Span {

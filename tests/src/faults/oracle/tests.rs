@@ -118,6 +118,7 @@ fn good() -> History {
         unsettled: Vec::new(),
         zero: at(0),
         starved_ms: 0,
+        starved_percent: 0,
         ended_ms: END_MS,
     }
 }
