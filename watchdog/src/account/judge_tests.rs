@@ -373,3 +373,27 @@ fn no_secret_and_no_endless_text_leaves_the_box() {
     assert!(!json.contains("hunter2") && !json.contains("abcdef"), "{json}");
     assert!(json.len() < 12 * 1024 && account.evidence.len() <= limits::ACCOUNT_LINES);
 }
+
+proptest::proptest! {
+    /// Whatever others wrote: an account is within its bounds, and it is JSON that a server takes.
+    #[test]
+    fn any_text_makes_an_account_that_a_server_takes(
+        message in "\\PC{0,400}", identifier in "(kernel|systemd|systemd-logind|[a-z]{1,9})", panic in "\\PC{0,400}",
+        detail in "\\PC{0,400}",
+    ) {
+        let mut before = record();
+        before.boot_id = Uuid::from_u128(9);
+        before.servers[0].silent = true;
+        before.servers[0].tried = vec![Tried { detail, ..tried(Step::Tls, 3, 62, 99) }];
+        let how = How::NewBoot {
+            up_since: at(105).wall,
+            journal: journal(&[(identifier.as_str(), message.as_str()); 9]),
+            panics: vec![panic; 6],
+        };
+        let account = of(before, how);
+        proptest::prop_assert!(account.validate("account").is_ok(), "{account:#?}");
+        let json = serde_json::to_vec(&account).unwrap();
+        proptest::prop_assert!(json.len() < 12 * 1024);
+        proptest::prop_assert_eq!(serde_json::from_slice::<Account>(&json).unwrap(), account);
+    }
+}

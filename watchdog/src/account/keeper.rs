@@ -23,8 +23,6 @@ use crate::state_dir::StateDir;
 pub const DISK_EVERY: Duration = Duration::from_secs(45);
 /// Between two writes to disk for a change.
 pub const CHANGE_GAP: Duration = Duration::from_secs(5);
-/// Between two alive-lines.
-const ALIVE_EVERY: Duration = Duration::from_millis(900);
 /// For the service's user and its group.
 const MODE: u32 = 0o640;
 
@@ -34,7 +32,6 @@ pub struct Keeper {
     disk: StateDir,
     memory: Option<StateDir>,
     alive: Option<File>,
-    alive_at: Option<Duration>,
     boot_id: Uuid,
     /// What was written last, as a figure that changes with what matters.
     in_memory: Option<u64>,
@@ -51,7 +48,6 @@ impl Keeper {
             disk: StateDir::new(state_dir),
             memory: spare_dir.map(StateDir::new),
             alive: None,
-            alive_at: None,
             boot_id,
             in_memory: None,
             on_disk: None,
@@ -61,12 +57,8 @@ impl Keeper {
         }
     }
 
-    /// "Alive", if it is due.
+    /// "Alive". To be called about once a second.
     pub fn alive(&mut self, now: Moment) {
-        if self.alive_at.is_some_and(|at| now.boot < at + ALIVE_EVERY) {
-            return;
-        }
-        self.alive_at = Some(now.boot);
         let Some(memory) = &self.memory else { return };
         if self.alive.is_none() {
             let mut options = File::options();

@@ -15,6 +15,8 @@ use crate::account::past::{self, Told};
 use crate::account::record::Record;
 use crate::clock::Moment;
 
+/// Nothing is noted down more often than this.
+const NOTE_EVERY: Duration = Duration::from_millis(900);
 /// A unit's end and the kernel's line about it are no further apart than this.
 const OOM_NEAR: Duration = Duration::from_secs(30);
 
@@ -97,6 +99,10 @@ impl Resident {
                 return;
             }
         }
+        if now < self.note_at && self.leaving.is_none() {
+            return;
+        }
+        self.note_at = now + NOTE_EVERY;
         let (at, began) = (moment.into(), self.story.began);
         let silent = self
             .senders
