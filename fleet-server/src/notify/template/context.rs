@@ -12,6 +12,7 @@
 //! | `opened_at` `resolved_at` `lasted` `last_seen` | `2026-11-21 20:00:00 UTC`, `3m 20s` |
 //! | `witnesses` | a list of sentences, one a witness |
 //! | `report` `remedy` `others_gone` `members` | the diagnosis, in words |
+//! | `account` `evidence` | why a box that is back was silent: `reboot: …`; a list of lines |
 //! | `link` `runbook` | where to read on |
 //! | `details` | the incident's own figures and evidence, as the API has them |
 
@@ -25,6 +26,9 @@ use crate::incident::text::{duration, moment};
 
 /// Members of a group that are named in a text; the rest is a number.
 const MEMBERS: usize = 20;
+
+/// Lines of evidence that are shown.
+const EVIDENCE: usize = 8;
 
 /// The variables for `alert`.
 pub(super) fn of(alert: &Alert, receiver: &str) -> Value {
@@ -63,6 +67,8 @@ pub(super) fn of(alert: &Alert, receiver: &str) -> Value {
         "remedy": details.get("last_remedy").and_then(remedy),
         "others_gone": details.get("others_gone"),
         "members": members(details),
+        "account": details.get("account").and_then(account),
+        "evidence": details.get("account").map(evidence).unwrap_or_default(),
         "link": details.get("link"),
         "runbook": details.get("runbook"),
         "details": details,
@@ -96,17 +102,50 @@ fn witness(value: &Value) -> Option<String> {
         return Some(sentence.to_owned());
     }
     let answer = value.get("answer")?.as_str()?;
-    let mut said = match text(value.get("asked")) {
-        Some(asked) => format!("{asked} is {answer}"),
+    let mut said = match text(value.get("name")) {
+        Some(name) => format!("{name} is {answer}"),
         None => answer.to_owned(),
     };
     if let Some(detail) = text(value.get("detail")) {
         said = format!("{said} ({detail})");
     }
-    Some(match time(value.get("at")) {
-        Some(at) => format!("{said}, asked {}", moment(at)),
+    Some(match value.get("age_secs").and_then(Value::as_f64) {
+        Some(secs) => format!("{said}, {secs} s before"),
         None => said,
     })
+}
+
+/// What a box that is back says of its silence: the verdict's word, and its sentence.
+fn account(value: &Value) -> Option<String> {
+    let verdict = text(value.get("verdict"))?;
+    Some(match text(value.get("summary")) {
+        Some(said) => format!("{verdict}: {said}"),
+        None => verdict.to_owned(),
+    })
+}
+
+/// What that rests on: its evidence, and what it had tried meanwhile.
+fn evidence(value: &Value) -> Vec<String> {
+    let list = |name: &str| {
+        value
+            .get(name)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let attempt = |attempt: &Value| {
+        let part = |name: &str| text(attempt.get(name)).unwrap_or("?").to_owned();
+        let times = attempt.get("times").and_then(Value::as_u64).unwrap_or(0);
+        let (url, step, detail) = (part("url"), part("step"), part("detail"));
+        let way = text(attempt.get("family")).map(|family| format!(" over {family}"));
+        format!("{times} times {url}{}: {step}, {detail}", way.unwrap_or_default())
+    };
+    let said = list("evidence")
+        .into_iter()
+        .filter_map(|line| line.as_str().map(str::to_owned));
+    said.chain(list("attempts").iter().map(attempt))
+        .take(EVIDENCE)
+        .collect()
 }
 
 fn report(value: &Value) -> Option<String> {

@@ -26,6 +26,10 @@ fn sample(kind: Kind, event: EventKind) -> Alert {
     details.insert("runbook".into(), runbook(kind).into());
     details.insert("link".into(), "https://fleet.example.net/v1/incidents/4".into());
     let resolved = event == EventKind::Resolved;
+    if !resolved {
+        // A box explains itself when it is back.
+        details.remove("account");
+    }
     Alert {
         version: VERSION,
         key: format!("{kind}:sample:4:1763755200000"),
@@ -72,7 +76,12 @@ fn details(kind: Kind) -> Value {
     match kind {
         Kind::BoxDark | Kind::BoxSilent | Kind::PlannedOverdue => json!({
             "silent_for_secs": 6.02, "last_seen": at, "cause": "witness_confirmed", "others_gone": 2, "goodbye": "reboot",
-            "witness": { "asked": "10.0.0.17:22", "answer": "unreachable", "detail": "no answer in 1 s", "at": at },
+            "witnesses": [
+                { "name": "10.0.0.17:22", "answer": "unreachable", "detail": "no answer in 1 s", "age_secs": 0.8 },
+                { "name": "tailscale:box-17", "answer": "unknown", "detail": "no such socket", "age_secs": 0.3 } ],
+            "account": { "verdict": "network_path", "from": at, "to": at, "summary": "up all the time; no way to the server",
+                "attempts": [ { "url": "https://fleet.example.net/", "family": "ipv4", "step": "connect", "detail": "timed out", "times": 12 } ],
+                "evidence": ["pressure: none"] },
             "report": { "received_at": at, "worst": "failing", "not_ok": [
                 { "check": "disk", "status": "failing", "why": "full", "summary": "/ is 97 % full" } ] },
             "last_remedy": remedy,

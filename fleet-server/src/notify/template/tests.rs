@@ -28,6 +28,7 @@ fn the_built_in_text_carries_the_diagnosis() {
         format!("{}\n---\n{}", rendered.title, rendered.text)
     };
     insta::assert_snapshot!("dark", shown(Kind::BoxDark, EventKind::Opened));
+    insta::assert_snapshot!("back", shown(Kind::BoxDark, EventKind::Resolved));
     insta::assert_snapshot!("site_back", shown(Kind::SiteDark, EventKind::Resolved));
     let mut test = sample(Kind::BoxDark, EventKind::Opened);
     test.test = true;

@@ -365,6 +365,19 @@ async fn each_is_tried(server: &Process, others: &Others) {
             .data
             .contains("Subject: [TEST] INFO: ")
     );
+    let (_, viewer) = server.ctl(&["operator", "add", "vi", "--role", "viewer"]).await;
+    let sent = others.webhook.taken().len();
+    let answer = server
+        .send("POST", "/v1/receivers/webhook/test", viewer.trim(), &json!({}))
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && others.webhook.taken().len() == sent,
+        "{answer}"
+    );
+    let answer = server
+        .send("GET", "/v1/receivers", viewer.trim(), &Value::Null)
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let (code, text) = server.ctl(&["receiver", "test", "nobody"]).await;
     assert!(
         code == 1 && text.contains("there are: webhook, alertmanager"),
