@@ -47,6 +47,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    #[expect(clippy::needless_pass_by_value, reason = "callers give texts and JSON alike")]
     pub(super) fn new(status: u16, body: impl ToString) -> Self {
         Self {
             status,

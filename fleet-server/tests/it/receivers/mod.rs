@@ -57,7 +57,7 @@ impl Process {
                 .split("address=")
                 .nth(1)
                 .and_then(|rest| rest.split_whitespace().next());
-            process.address = found.unwrap_or_default().to_owned();
+            found.unwrap_or_default().clone_into(&mut process.address);
         }
         process
     }
