@@ -33,8 +33,8 @@ const SHARP_LOOK: Duration = Duration::from_micros(300);
 /// Before the schedule begins every box is live, and the server judges.
 const START_LIMIT: Duration = secs(20);
 /// After the last fault everything is told within this: the longest wait of a receiver's worker that failed for some
-/// seconds, a lost answer's time-out, and a storm's end.
-const SETTLE_LIMIT: Duration = secs(30);
+/// seconds, a lost answer's time-out, a storm's end, and how long verdicts wait while many come back.
+const SETTLE_LIMIT: Duration = secs(45);
 /// Between two looks at the books while waiting for that.
 const SETTLE_LOOK: Duration = Duration::from_millis(200);
 /// All is quiet for so long at the end: what comes then comes without need.

@@ -14,6 +14,10 @@ const LONG_GOODBYE_SECS: u64 = 60;
 /// Over the longest deadline: a verdict may be held this long so that a group can show, and a turn takes its time.
 const VERDICT_MS: i64 = 2000;
 
+/// While many come back, verdicts on the others wait: as many as this …
+const RUSH_BOXES: usize = 5;
+/// … within this before.
+const RUSH_MS: i64 = 15_000;
 /// A mute that is over is noticed within this.
 const UNMUTED_MS: i64 = 1600;
 /// Clocks and threads may be so far apart.
@@ -282,7 +286,11 @@ fn missed(history: &History, truth: &BoxTruth) -> Vec<String> {
         };
         let by_itself = matches!(absence.why, Gone::Silent | Gone::Cut);
         let alone = truth.gone.iter().filter(|other| other.span.meets(needed)).count() == 1;
-        by_itself && alone && to_ms.min(history.ended_ms) >= needed.to_ms && calm(history, needed)
+        by_itself
+            && alone
+            && !rush(history, needed)
+            && to_ms.min(history.ended_ms) >= needed.to_ms
+            && calm(history, needed)
     });
     long.filter(|absence| !told_of(history, truth, absence.span))
         .map(|absence| {
@@ -292,6 +300,21 @@ fn missed(history: &History, truth: &BoxTruth) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// So many may have come back of late that the server waits for the others. One that stood still or started anew hears
+/// all of them again.
+fn rush(history: &History, needed: Span) -> bool {
+    let before = Span {
+        from_ms: needed.from_ms - RUSH_MS,
+        ..needed
+    };
+    let hung = history.server.hung.iter().any(|hung| hung.meets(before));
+    let mut starts = history.server.serving.iter().skip(1);
+    let started = starts.any(|serving| (before.from_ms..before.to_ms).contains(&serving.from_ms));
+    let absences = history.boxes.iter().flat_map(|truth| &truth.gone);
+    let back = absences.filter(|absence| (before.from_ms..before.to_ms).contains(&absence.span.to_ms));
+    hung || started || back.count() >= RUSH_BOXES
 }
 
 /// The server ran and judged all the time, and could write down what it decided.
