@@ -13,6 +13,17 @@
 //!   that the record covers, but always one: a single gap, however long, moves nothing. The next longest one times
 //!   [`TAIL_HEADROOM`] is the deadline: by order statistics the next gap is longer than the k-th longest of m with
 //!   probability k/(m+1), again no promise beyond the evidence.
+//!
+//! **A host that answers no witness either** is dark sooner, at `confirmed_after`: such a silence is no matter of the
+//! watchdog, of TCP's patience or of a rebind, so what is left to wait for is an outage of the path that heals. Prior:
+//! [`WITNESS_SECS`] after the suspicion, when its witnesses have been asked twice (4.75 s). A path is allowed
+//! [`CONFIRMED_GAPS`] - 1 long gaps in the record of 90 days; one more, and the least of the longest [`CONFIRMED_GAPS`]
+//! is its deadline. Evidence (docs/detection.md): a datacentre's paths have about four gaps of 4.5 s in 90 days, so they
+//! keep the prior; home lines have fifty, earn seconds, and page half as often as at the prior. Any rule that kept
+//! the datacentre from earning and the home line at the prior would page for each of those fifty.
+//!
+//! **`tolerance`** (4 s) is under all of it: the shortest silence that is ever told of. A beat a second that is lost
+//! together with a burst of the mean length (2.9 s) and comes back on a fresh connection is heard again within it.
 
 use std::time::Duration;
 
@@ -157,6 +168,23 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_answers_nobody_is_dark_sooner_and_eight_gaps_earn_it_time() {
+        let confirmed = |gaps: usize| {
+            let days = (0..gaps).flat_map(|n| {
+                [9.0 + n as f32]
+                    .into_iter()
+                    .chain(std::iter::repeat_n(1.0, 20_000))
+            });
+            let deadlines = margins().deadlines(SECOND, &learnt(days));
+            assert_eq!(deadlines.tolerance, Duration::from_secs(4));
+            deadlines.confirmed_after.as_secs_f64()
+        };
+        assert_eq!(confirmed(0), 4.75);
+        assert_eq!(confirmed(7), 4.75);
+        assert!((confirmed(8) - 9.0).abs() < 0.01, "{}", confirmed(8));
+    }
+
+    #[test]
     fn a_usual_path_earns_nothing() {
         let jitter = |n: u32| 1.0 + 0.05 * ((n * 7919 % 100) as f32 / 100.0);
         assert_eq!(dark_secs(&learnt((0..100_000).map(jitter))), 6.0);
@@ -224,6 +252,7 @@ mod tests {
             prop_assert!(earned.dark_after <= prior.dark_after + Duration::from_secs(24) + Duration::from_millis(1));
             prop_assert!(earned.suspect_after >= prior.suspect_after);
             prop_assert!(earned.suspect_after < earned.dark_after);
+            prop_assert!(earned.confirmed_after <= earned.dark_after && earned.dark_after <= earned.at_last);
         }
     }
 }

@@ -110,7 +110,7 @@ fn main() -> Result<ExitCode> {
     reason = "this is the shell that says how long a run took"
 )]
 fn run<'a>(args: &Args, profile: &'a Profile, witness: bool) -> Outcome<'a> {
-    let box_years = if args.quick { 240 } else { args.box_years };
+    let box_years = if args.quick { 120 } else { args.box_years };
     let boxes = u64::from(profile.sites * profile.boxes_per_site);
     let campaign = Campaign {
         profile,
