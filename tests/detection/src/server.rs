@@ -32,6 +32,8 @@ pub struct Server {
     /// The grid of ticks counts from it.
     started: Mono,
     last_tick: Mono,
+    /// The last thing that it was told.
+    told: Mono,
 }
 
 /// What came of a turn.
@@ -60,6 +62,7 @@ impl Server {
             next_incident_id: 1,
             started: now,
             last_tick: now,
+            told: now,
         }
     }
 
@@ -86,6 +89,7 @@ impl Server {
         self.ledger = ledger;
         self.started = now;
         self.last_tick = now;
+        self.told = now;
     }
 
     /// When its process was started.
@@ -127,6 +131,8 @@ impl Server {
         if wanted == Mono::NEVER {
             return wanted;
         }
+        // Never before what it has been told already.
+        let wanted = wanted.max(self.told);
         let tick = TICK.as_micros() as u64;
         let ahead = wanted.since(self.last_tick).as_micros() as u64;
         self.last_tick + TICK * ahead.div_ceil(tick).max(1) as u32
@@ -148,16 +154,19 @@ impl Server {
 
     /// A beat.
     pub fn beat(&mut self, ix: BoxIx, now: Mono, beat: &Arrival) -> Result<(), Refused> {
+        self.told = now;
         self.judge.beat(ix, moment(now), beat)
     }
 
     /// See [`Judge::closed`].
     pub fn closed(&mut self, ix: BoxIx, conn: ConnId, now: Mono) {
+        self.told = now;
         self.judge.closed(ix, conn, moment(now));
     }
 
     /// See [`Judge::witness`].
     pub fn witness(&mut self, ix: BoxIx, asked: Mono, now: Mono, answer: WitnessAnswer) {
+        self.told = now;
         self.judge.witness(ix, asked, now, answer);
     }
 

@@ -100,11 +100,13 @@ fn in_bulk(all: &Arrivals, end: Mono) -> (Vec<Event>, usize) {
     let mut last = Mono::START;
     let mut ticks = 0;
     let mut events = Vec::new();
+    let mut arrived = last;
     loop {
-        let wanted = judge.next_look(last);
+        let wanted = judge.next_look(last).max(arrived);
         let ahead = wanted.since(last).as_micros().div_ceil(TICK.as_micros()).max(1);
         let tick = last + TICK * ahead.min(u128::from(u32::MAX)) as u32;
         if let Some((at, of, seq, kind)) = next.next_if(|arrival| arrival.0 <= tick.min(end)) {
+            arrived = *at;
             let count = &mut counts[*of as usize];
             if *kind == Kind::Single {
                 judge.beat(BoxIx(*of), moment(*at), &beat_of(*of, *seq)).unwrap();
