@@ -182,7 +182,7 @@ impl Judge {
         let somebody = due.iter().any(|proposal| self.tracker.is_counted(proposal.ix));
         match self.doubt.look(now.mono, &self.tracker.census, somebody) {
             Sight::Clear => self.storms.judge(&mut self.tracker, &due, now),
-            Sight::Blind => {}
+            Sight::Blind => self.tracker.own_gap(now.mono),
             Sight::BlindNow(count) => self.doubted(BlindWhy::Collapse, count, now),
             Sight::CutOffNow(count) => self.doubted(BlindWhy::NoWayOut, count, now),
             Sight::OverloadedNow => {

@@ -358,6 +358,11 @@ impl Tracker {
         self.rebase(|base| (base + excess).min(now), now);
     }
 
+    /// The server hears nobody: gaps that began before `now` are its own.
+    pub fn own_gap(&mut self, now: Mono) {
+        self.learn_from = now;
+    }
+
     /// Every box gets one full deadline, from now on.
     pub fn fresh(&mut self, now: Mono) {
         self.rebase(|_| now, now);

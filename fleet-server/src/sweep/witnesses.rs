@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use protocol::api::Liveness;
 use protocol::witness::{Target, Targets};
 use tokio::sync::Semaphore;
 
@@ -16,7 +17,7 @@ use crate::intake::Shared;
 use crate::liveness::BoxIx;
 use crate::liveness::beat::WitnessAnswer;
 use crate::liveness::event::{Event, What};
-use crate::liveness::time::Moment;
+use crate::liveness::time::{Moment, Mono};
 use crate::settings::WitnessSettings;
 use crate::witness::tailscale::Tailscaled;
 use crate::witness::tcp;
@@ -35,7 +36,7 @@ pub(super) struct Asking {
     questions: Arc<Semaphore>,
     tailscaled: Option<Arc<Tailscaled>>,
     own: Arc<[String]>,
-    own_next: crate::liveness::time::Mono,
+    own_next: Mono,
 }
 
 impl Asking {
@@ -60,8 +61,9 @@ impl Asking {
         let ledger = self.shared.ledger();
         for facts in ledger.all_facts().filter(|facts| facts.is_gone()) {
             let phase = match facts.state {
-                protocol::api::Liveness::Silent => Phase::Silent,
-                _ => Phase::Dark,
+                Liveness::Silent => Phase::Silent,
+                Liveness::Dark => Phase::Dark,
+                Liveness::Unseen | Liveness::Live | Liveness::Suspect | Liveness::Away => continue,
             };
             self.vigils
                 .enter(facts.info.ix, phase, &facts.info.witnesses, now);

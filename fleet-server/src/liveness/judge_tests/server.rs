@@ -330,3 +330,20 @@ fn a_server_that_is_let_out_nowhere_judges_all_the_same() {
     run_with_own_way(&mut world, 20 * SECOND, false);
     assert_eq!((world.dark().len(), world.news()), (1, vec![]));
 }
+
+#[test]
+fn an_outage_of_the_server_teaches_nothing_about_the_boxes_paths() {
+    for fleet in [1, 40] {
+        let mut world = World::new(&[("", fleet)]);
+        world.judge.own_answered(world.now, true);
+        world.run(120 * SECOND);
+        let before = world.judge.row(BoxIx(0)).unwrap().dark_after;
+        let until = world.now + 25 * SECOND;
+        world.boxes.iter_mut().for_each(|sim| sim.cut_until = until);
+        run_with_own_way(&mut world, 22 * SECOND, false);
+        run_with_own_way(&mut world, 60 * SECOND, true);
+        assert_eq!(world.news().len(), 2, "{fleet}: {:?}", world.news());
+        let after = world.judge.row(BoxIx(0)).unwrap().dark_after;
+        assert!(after <= before, "{fleet}: {before:?} became {after:?}");
+    }
+}
