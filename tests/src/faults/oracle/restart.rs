@@ -166,7 +166,11 @@ fn state(
         }
         .meets(whole)
     });
-    (was.state == Liveness::Live && never && !unwritten && gone(is.state))
+    // Heard just before the end, that it is back may be decided and not written either.
+    let long = was
+        .state_since
+        .is_some_and(|since| history.ms_of(since) + UNWRITTEN_MS <= restart.before.at_ms);
+    (was.state == Liveness::Live && never && long && !unwritten && gone(is.state))
         .then(|| format!("{}: well, and called {} after a restart", was.name, is.state))
 }
 
