@@ -4,7 +4,7 @@ use protocol::account::Verdict;
 
 use super::*;
 
-fn says(verdict: Option<Verdict>) -> Option<Box<Account>> {
+fn says(verdict: Option<Verdict>) -> Account {
     let at = Timestamp::UNIX_EPOCH;
     let mut account = Account::pending(at, at);
     if let Some(verdict) = verdict {
@@ -12,7 +12,7 @@ fn says(verdict: Option<Verdict>) -> Option<Box<Account>> {
         account.verdict = verdict;
         "the old boot's journal ends in the middle".clone_into(&mut account.summary);
     }
-    Some(Box::new(account))
+    account
 }
 
 fn ends(world: &World) -> Vec<String> {
@@ -33,9 +33,9 @@ async fn the_beat_that_brings_a_box_back_brings_its_account_and_an_unfinished_on
     assert_eq!(world.store.told(), [(EventKind::Opened, Kind::BoxDark); 2]);
 
     world.boxes[0].up = true;
-    world.boxes[0].account = says(Some(Verdict::PowerOrCrash));
+    world.boxes[0].account = Some(says(Some(Verdict::PowerOrCrash)).into());
     world.boxes[1].up = true;
-    world.boxes[1].account = says(None);
+    world.boxes[1].account = Some(says(None).into());
     world.run(4).await;
     let [end] = &ends(&world)[..] else {
         panic!("{:#?}", ends(&world))
@@ -46,7 +46,7 @@ async fn the_beat_that_brings_a_box_back_brings_its_account_and_an_unfinished_on
     );
 
     world.boxes[0].account = None;
-    world.boxes[1].account = says(Some(Verdict::Oom));
+    world.boxes[1].account = Some(says(Some(Verdict::Oom)).into());
     world.run(2).await;
     let all = ends(&world);
     assert!(

@@ -5,16 +5,16 @@ use protocol::account::{Account, Verdict};
 use super::*;
 use crate::liveness::event::StormWhy;
 
-fn account(verdict: Verdict, summary: &str) -> Option<Box<Account>> {
+fn account(verdict: Verdict, summary: &str) -> Account {
     let mut account = Account::pending(at(0).wall, at(43_000).wall);
     account.pending = false;
     account.verdict = verdict;
     summary.clone_into(&mut account.summary);
-    Some(Box::new(account))
+    account
 }
 
-fn pending() -> Option<Box<Account>> {
-    Some(Box::new(Account::pending(at(0).wall, at(43_000).wall)))
+fn pending() -> Account {
+    Account::pending(at(0).wall, at(43_000).wall)
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn the_incident_ends_with_the_boxs_own_account() {
     let said = "connect to 203.0.113.5:443 over IPv4 timed out for 41 s; it was alive all the while";
     assert!(
         ledger
-            .account(BOX, account(Verdict::NetworkPath, said), at(200_000))
+            .account(BOX, Some(account(Verdict::NetworkPath, said).into()), at(200_000))
             .is_empty()
     );
     let end = ledger.liveness(&live(BOX, 200_000));
@@ -46,7 +46,7 @@ fn a_box_that_is_finding_out_holds_the_end_back_and_no_longer_than_ten_seconds()
     for says in [true, false] {
         let mut ledger = ledger();
         ledger.liveness(&dark(BOX, 6100));
-        ledger.account(BOX, pending(), at(43_000));
+        ledger.account(BOX, Some(pending().into()), at(43_000));
         let held = ledger.liveness(&live(BOX, 43_000));
         assert_eq!(
             told(&held),
@@ -59,7 +59,11 @@ fn a_box_that_is_finding_out_holds_the_end_back_and_no_longer_than_ten_seconds()
         );
         assert!(pass(&mut ledger, 43_000, 46_000).is_empty());
         let end = if says {
-            ledger.account(BOX, account(Verdict::Reboot, "off for 20 s"), at(46_000))
+            ledger.account(
+                BOX,
+                Some(account(Verdict::Reboot, "off for 20 s").into()),
+                at(46_000),
+            )
         } else {
             pass(&mut ledger, 46_000, 53_100)
         };
@@ -83,7 +87,7 @@ fn a_box_that_is_finding_out_holds_the_end_back_and_no_longer_than_ten_seconds()
 fn one_that_has_nothing_more_to_say_holds_nothing_back() {
     let mut ledger = ledger();
     ledger.liveness(&dark(BOX, 6100));
-    ledger.account(BOX, pending(), at(43_000));
+    ledger.account(BOX, Some(pending().into()), at(43_000));
     ledger.liveness(&live(BOX, 43_000));
     let end = ledger.account(BOX, None, at(44_000));
     assert_eq!(
@@ -97,7 +101,7 @@ fn one_that_has_nothing_more_to_say_holds_nothing_back() {
 fn gone_again_while_it_was_finding_out_is_the_same_incident_and_an_old_account_explains_nothing() {
     let mut ledger = ledger();
     let opened = ledger.liveness(&dark(BOX, 6100));
-    ledger.account(BOX, pending(), at(43_000));
+    ledger.account(BOX, Some(pending().into()), at(43_000));
     ledger.liveness(&live(BOX, 43_000));
     ledger.liveness(&dark(BOX, 50_000));
     assert!(pass(&mut ledger, 50_000, 70_000).is_empty(), "it is not back");
@@ -105,7 +109,7 @@ fn gone_again_while_it_was_finding_out_is_the_same_incident_and_an_old_account_e
     assert_eq!(end[0].incident.id, opened[0].incident.id);
     assert_eq!(end[0].incident.summary, "box-0 is back after 3m 20s");
 
-    ledger.account(BOX, account(Verdict::NetworkPath, "x"), at(91_000));
+    ledger.account(BOX, Some(account(Verdict::NetworkPath, "x").into()), at(91_000));
     ledger.liveness(&dark(BOX, 100_000));
     let end = ledger.liveness(&live(BOX, 120_000));
     assert_eq!(end[0].incident.summary, "box-0 is back after 3m 20s");
@@ -125,7 +129,11 @@ fn an_overdue_reboot_and_a_silent_box_are_explained_too() {
     };
     ledger.liveness(&moved(BoxIx(1), 600_000, silent));
     for (ix, kind) in [(BOX, Kind::PlannedOverdue), (BoxIx(1), Kind::BoxSilent)] {
-        ledger.account(ix, account(Verdict::WatchdogOnly, "it was down"), at(700_000));
+        ledger.account(
+            ix,
+            Some(account(Verdict::WatchdogOnly, "it was down").into()),
+            at(700_000),
+        );
         let end = ledger.liveness(&live(ix, 700_000));
         assert_eq!(told(&end), [(EventKind::Resolved, kind, Severity::Page, true)]);
         assert!(end[0].incident.summary.ends_with(": watchdog only (it was down)"));
@@ -149,17 +157,25 @@ fn a_storms_members_are_counted_by_what_they_say() {
     });
     let mut lines = Vec::new();
     for ix in 0..4 {
-        lines.extend(ledger.account(BoxIx(ix), account(Verdict::NetworkPath, "x"), at(40_000)));
+        lines.extend(ledger.account(
+            BoxIx(ix),
+            Some(account(Verdict::NetworkPath, "x").into()),
+            at(40_000),
+        ));
         assert!(ledger.liveness(&live(BoxIx(ix), 40_000)).is_empty());
     }
-    ledger.account(BoxIx(4), pending(), at(40_000));
+    ledger.account(BoxIx(4), Some(pending().into()), at(40_000));
     ledger.liveness(&Event::StormChanged {
         group: group.clone(),
         members: vec![BoxIx(4)],
         grew: false,
         at: at(41_000),
     });
-    lines.extend(ledger.account(BoxIx(4), account(Verdict::PowerOrCrash, "y"), at(42_000)));
+    lines.extend(ledger.account(
+        BoxIx(4),
+        Some(account(Verdict::PowerOrCrash, "y").into()),
+        at(42_000),
+    ));
     assert_eq!(lines.len(), 5);
     assert!(
         lines

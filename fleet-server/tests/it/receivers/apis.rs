@@ -184,7 +184,7 @@ pub(super) fn discord(asked: &Asked) -> Reply {
             all += length;
         }
         all += units(text(&embed["footer"]["text"]));
-        if !embed["color"].as_u64().is_some_and(|colour| colour <= 0xff_ff_ff) {
+        if embed["color"].as_u64().is_none_or(|colour| colour > 0xff_ff_ff) {
             return wrong("color");
         }
         if text(&embed["timestamp"]).parse::<jiff::Timestamp>().is_err() {
