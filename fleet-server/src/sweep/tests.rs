@@ -591,7 +591,7 @@ async fn a_host_that_answers_its_witness_is_silent_not_dark() {
     world.start();
     world.run(15).await;
     world.boxes[0].up = false;
-    world.run(6).await;
+    world.run(7).await;
     assert_eq!(
         (world.state(0), world.store.told()),
         (Liveness::Silent, vec![(EventKind::Opened, Kind::BoxSilent)])
