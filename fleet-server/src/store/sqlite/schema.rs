@@ -11,7 +11,7 @@ pub(super) const NEXT_INCIDENT: &str = "next_incident_id";
 
 /// Each step in one transaction; a step that has shipped is never changed.
 /// Times are nanoseconds since 1970, UTC.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE boxes (
@@ -93,6 +93,9 @@ CREATE INDEX mutes_over ON mutes (over_at);
 ",
     "
 ALTER TABLE outbox ADD COLUMN thread TEXT;
+",
+    "
+CREATE INDEX IF NOT EXISTS outbox_order ON outbox (receiver, id) WHERE done_at IS NULL;
 ",
 ];
 

@@ -803,3 +803,42 @@ fn the_canarys_incidents_are_listed_only_if_asked_for_and_kept_for_a_week() {
     store.retain(at(10 + 8 * 24 * 3600)).unwrap();
     assert_eq!(listed(&mut store, None), 1, "people's are kept for a year");
 }
+
+#[test]
+fn what_was_given_up_before_it_arrived_was_told_to_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let changes = [change(1, 1, None), change(2, 1, None)];
+    let rows = [row("hook", 1, 1), row("hook", 2, 1)];
+    store.commit(&changes, &rows).unwrap();
+    let due = store.due("hook", at(10), 10).unwrap();
+    store.delivered(due[1].id, at(10), None).unwrap();
+    store.commit(&[], &[row("hook", 2, 2)]).unwrap();
+    // Out of the configuration for a start, and in it again.
+    assert_eq!(store.abandon_others(&[], at(11)).unwrap(), 2);
+    assert_eq!(told(&mut store), [(2, "hook".into())], "the first never arrived");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it measures real time")]
+fn ten_thousand_that_wait_cost_no_more_than_a_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    for from in (1..=10_000).step_by(1000) {
+        let ids = from..from + 1000;
+        let changes: Vec<Change> = ids.clone().map(|id| change(id, 1, None)).collect();
+        let rows: Vec<OutboxRow> = ids.map(|id| row("hook", id, 1)).collect();
+        store.commit(&changes, &rows).unwrap();
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(store.due("hook", at(20_000), 4).unwrap().len(), 4);
+    let due = start.elapsed();
+    let start = std::time::Instant::now();
+    assert_eq!(store.unheard(at(0)).unwrap().len(), 1);
+    let unheard = start.elapsed();
+    println!("due: {due:?}, unheard: {unheard:?}");
+    assert!(
+        due.as_millis() < 20 && unheard.as_millis() < 1000,
+        "{due:?} {unheard:?}"
+    );
+}
