@@ -104,11 +104,16 @@ impl Judge {
         self.doubt.own.proven()
     }
 
-    /// A silent box's host has stopped answering its witnesses as well: it is dark.
-    pub fn host_lost(&mut self, ix: BoxIx, now: Moment) {
-        if self.tracker.state(ix) == Some(Liveness::Silent) {
+    /// A silent box's host has stopped answering its witnesses as well: it is dark. `false`: nobody is judged now (a
+    /// server that is cut off reaches no host), so the witnesses must say so again.
+    pub fn host_lost(&mut self, ix: BoxIx, now: Moment) -> bool {
+        let quick = self.tracker.census.count(GroupIx::FLEET, AIR_MIN);
+        let deaf = quick.expected >= AIR_MIN && self.tracker.is_dead_air(now.mono);
+        let doubtful = deaf || !self.ready(now.mono);
+        if !doubtful && self.tracker.state(ix) == Some(Liveness::Silent) {
             self.tracker.carry_out(ix, Verdict::Dark(Cause::HostLost), now);
         }
+        !doubtful
     }
 
     /// Boxes that are overdue, or were until moments ago.

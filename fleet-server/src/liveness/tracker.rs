@@ -304,6 +304,11 @@ impl Tracker {
         self.heard >= due || (self.bulk > 0 && self.heard_in_bulk(due, now))
     }
 
+    /// Whether nobody at all has been heard for longer than a fleet is silent.
+    pub(super) fn is_dead_air(&self, now: Mono) -> bool {
+        self.bulk == 0 && now.since(self.heard) >= DEAD_AIR
+    }
+
     /// Moves every deadline by the time in which nobody at all was heard, if that was long. `now`: a beat arrives.
     fn after_dead_air(&mut self, now: Mono) {
         let air = now.since(self.heard);

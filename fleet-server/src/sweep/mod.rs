@@ -288,7 +288,10 @@ impl<K: Keep> Sweep<K> {
                 Vec::new()
             }
             Some(Finding::HostLost) => {
-                self.intake.shared.judge().host_lost(ix, now);
+                let judged = self.intake.shared.judge().host_lost(ix, now);
+                if !judged {
+                    self.asking.vigils.begin_again(ix);
+                }
                 Vec::new()
             }
             Some(Finding::HostBack) => self.intake.shared.ledger().host_back(ix, now),

@@ -139,6 +139,13 @@ impl Vigils {
         self.by_box.insert(ix, vigil);
     }
 
+    /// That nobody reaches the host proved nothing, because the server could not tell: it counts from now on.
+    pub fn begin_again(&mut self, ix: BoxIx) {
+        if let Some(vigil) = self.by_box.get_mut(&ix) {
+            vigil.unreached = None;
+        }
+    }
+
     /// Nobody is asked about the box any more.
     pub fn end(&mut self, ix: BoxIx) {
         self.by_box.remove(&ix);

@@ -347,3 +347,30 @@ fn an_outage_of_the_server_teaches_nothing_about_the_boxes_paths() {
         assert!(after <= before, "{fleet}: {before:?} became {after:?}");
     }
 }
+
+#[test]
+fn a_server_that_is_cut_off_calls_no_silent_box_dark() {
+    let mut world = World::new(&[("", 20)]);
+    world.run(20 * SECOND);
+    world.kill(0..1);
+    let killed = world.now;
+    world.judge.closed(BoxIx(0), ConnId(0), moment(killed));
+    let reached = WitnessAnswer::Reachable;
+    world.judge.witness(BoxIx(0), killed, killed, reached);
+    world.run(10 * SECOND);
+    assert_eq!(world.state(0), Liveness::Silent);
+    let until = world.now + 30 * SECOND;
+    world.boxes.iter_mut().for_each(|sim| sim.cut_until = until);
+    world.run(2 * SECOND);
+    assert!(
+        !world.judge.host_lost(BoxIx(0), moment(world.now)),
+        "nobody is heard"
+    );
+    world.run(10 * SECOND);
+    assert!(!world.judge.host_lost(BoxIx(0), moment(world.now)), "it is blind");
+    world.run(60 * SECOND);
+    assert_eq!(world.state(0), Liveness::Silent);
+    assert_eq!(world.news(), ["blind", "sees again"]);
+    assert!(world.judge.host_lost(BoxIx(0), moment(world.now)));
+    assert_eq!(world.state(0), Liveness::Dark);
+}
