@@ -52,6 +52,8 @@ pub struct Ledger {
     /// When what opened lately.
     pub(super) openings: Openings,
     pub(super) boxes: Vec<Option<Facts>>,
+    /// Their places by name.
+    names: BTreeMap<BoxName, BoxIx>,
     /// Boxes that are told of with their group, by the group's subject.
     pub(super) storms: BTreeMap<String, BTreeSet<BoxIx>>,
     /// Boxes with a unit that is not plainly well.
@@ -115,6 +117,10 @@ impl Ledger {
         if self.boxes.len() <= at {
             self.boxes.resize(at + 1, None);
         }
+        if let Some(facts) = &self.boxes[at] {
+            self.names.remove(&facts.info.name);
+        }
+        self.names.insert(info.name.clone(), info.ix);
         match &mut self.boxes[at] {
             Some(facts) => facts.info = info,
             slot => *slot = Some(Facts::new(info, report)),
@@ -151,8 +157,10 @@ impl Ledger {
     /// Nothing is expected of the box any more: what is open about it ends.
     pub fn remove(&mut self, ix: BoxIx, now: Moment) -> Vec<Change> {
         let changes = self.resolve_about(ix, now);
-        if let Some(slot) = self.boxes.get_mut(ix.at()) {
-            *slot = None;
+        if let Some(facts) = self.boxes.get_mut(ix.at()).and_then(Option::take)
+            && self.names.get(&facts.info.name) == Some(&ix)
+        {
+            self.names.remove(&facts.info.name);
         }
         self.watching.remove(&ix);
         self.forget_account(ix);
@@ -395,9 +403,7 @@ impl Ledger {
     }
 
     fn ix_of(&self, name: &BoxName) -> Option<BoxIx> {
-        self.all_facts()
-            .find(|facts| facts.info.name == *name)
-            .map(|facts| facts.info.ix)
+        self.names.get(name).copied()
     }
 }
 

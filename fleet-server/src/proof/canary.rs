@@ -215,7 +215,7 @@ impl Life {
         }
         let real = self.canary.settings.receiver.as_ref().map(ToString::to_string);
         let all = || [SINK.to_owned()].into_iter().chain(real.clone()).collect();
-        let open = self.app.view.open().into_iter().find(is_canarys);
+        let open = self.app.view.open(is_canarys).into_iter().next();
         let Some(id) = open.map(|incident| incident.id) else {
             return all();
         };

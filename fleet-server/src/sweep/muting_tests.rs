@@ -133,7 +133,7 @@ async fn many_that_are_still_gone_are_one_page_also_when_the_server_was_down_at_
             Some((Kind::SiteDark, EventKind::Resolved))
         );
         assert!(told.iter().all(|(kind, ..)| *kind == Kind::SiteDark), "{told:?}");
-        assert!(world.server.as_ref().unwrap().view.open().is_empty());
+        assert!(world.server.as_ref().unwrap().view.open(|_| true).is_empty());
     }
 }
 
@@ -173,7 +173,7 @@ async fn a_storm_is_muted_while_everybody_in_it_may_be_gone() {
     world.run(30).await;
     assert_eq!(world.queued().len(), 1);
     let muted = |world: &World| {
-        let open = world.server.as_ref().unwrap().view.open();
+        let open = world.server.as_ref().unwrap().view.open(|_| true);
         open[0].details.get("muted_by").map(ToString::to_string)
     };
     world.mute(MuteKind::Maintenance, "box-1", 60);
@@ -281,7 +281,7 @@ fn owed(world: &World, lived: &mut [Lived; 2]) -> Result<(), TestCaseError> {
                 .as_ref()
                 .unwrap()
                 .view
-                .open()
+                .open(|_| true)
                 .first()
                 .cloned()
                 .unwrap_or_else(nothing)

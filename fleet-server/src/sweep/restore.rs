@@ -16,6 +16,7 @@ use crate::incident::flap::is_held;
 use crate::incident::group_of;
 use crate::incident::ledger::{Key, Ledger};
 use crate::incident::text::cause_word;
+use crate::liveness::BoxIx;
 use crate::liveness::event::{Cause, Group};
 use crate::liveness::history::History;
 use crate::liveness::judge::{Judge, OpenStorm};
@@ -55,17 +56,26 @@ pub fn restore(settings: &Settings, boxes: Vec<BoxInfo>, loaded: Loaded, now: Mo
         .map(|memory| (memory.id, memory.record));
     let mut records: HashMap<BoxId, Record> = records.collect();
     let mut storms = storms(&open);
+    let sites: Vec<&(Key, Incident)> = open
+        .iter()
+        .filter(|(key, _)| key.kind == Kind::SiteDark)
+        .collect();
+    // Ten thousand boxes with as many incidents: each is asked about its own alone.
+    let mut own: HashMap<BoxIx, Vec<&(Key, Incident)>> = HashMap::new();
+    for each in &open {
+        own.entry(each.0.about.unwrap_or(BoxIx(u32::MAX)))
+            .or_default()
+            .push(each);
+    }
     for info in boxes {
-        let record = reconciled(&info, records.remove(&info.id), &open, &mut storms);
+        let own = own.get(&info.ix).map_or(&[][..], Vec::as_slice);
+        let record = reconciled(&info, records.remove(&info.id), (own, &sites), &mut storms);
         judge.add(info.ix, &info.labels, record.as_ref(), now);
         if let Some(record) = &record {
             let state = judge.row(info.ix).map_or(record.state, |row| row.state);
             ledger.restore_state(info.ix, state, now);
         }
-        if open
-            .iter()
-            .any(|(key, _)| key.kind == Kind::DuplicateIdentity && key.about == Some(info.ix))
-        {
+        if own.iter().any(|(key, _)| key.kind == Kind::DuplicateIdentity) {
             judge.restore_duplicate(info.ix, now.mono);
         }
     }
@@ -94,18 +104,13 @@ fn storms(open: &[(Key, Incident)]) -> BTreeMap<String, OpenStorm> {
 fn reconciled(
     info: &BoxInfo,
     record: Option<Record>,
-    open: &[(Key, Incident)],
+    (own, sites): (&[&(Key, Incident)], &[&(Key, Incident)]),
     storms: &mut BTreeMap<String, OpenStorm>,
 ) -> Option<Record> {
-    let own = open.iter().find_map(|(key, incident)| match key.kind {
-        Kind::BoxDark | Kind::PlannedOverdue if key.about == Some(info.ix) => {
-            Some((Liveness::Dark, incident))
-        }
-        Kind::BoxSilent if key.about == Some(info.ix) => Some((silent_or_dark(incident), incident)),
-        Kind::BoxDark
-        | Kind::PlannedOverdue
-        | Kind::BoxSilent
-        | Kind::SiteDark
+    let own = own.iter().find_map(|(key, incident)| match key.kind {
+        Kind::BoxDark | Kind::PlannedOverdue => Some((Liveness::Dark, incident)),
+        Kind::BoxSilent => Some((silent_or_dark(incident), incident)),
+        Kind::SiteDark
         | Kind::ServerBlind
         | Kind::Gateway
         | Kind::Disk
@@ -124,7 +129,7 @@ fn reconciled(
     }
     let mut record = record?;
     if matches!(record.state, Liveness::Dark | Liveness::Silent) {
-        match storm_of(info, open, storms) {
+        match storm_of(info, sites, storms) {
             Some(storm) => {
                 storm.members.insert(info.ix);
             }
@@ -147,7 +152,7 @@ fn silent_or_dark(incident: &Incident) -> Liveness {
 /// The storm that names the box; else (its list is bounded) the first whose group it is in, the fleet's last.
 fn storm_of<'a>(
     info: &BoxInfo,
-    open: &[(Key, Incident)],
+    sites: &[&(Key, Incident)],
     storms: &'a mut BTreeMap<String, OpenStorm>,
 ) -> Option<&'a mut OpenStorm> {
     let names = |incident: &Incident| {
@@ -158,9 +163,7 @@ fn storm_of<'a>(
         let name = info.name.as_str();
         members.is_some_and(|members| members.iter().any(|member| member.as_str() == Some(name)))
     };
-    let named = open
-        .iter()
-        .find(|(key, incident)| key.kind == Kind::SiteDark && names(incident));
+    let named = sites.iter().find(|(_, incident)| names(incident));
     let subject = named.map(|(key, _)| key.subject.clone()).or_else(|| {
         let mut groups = storms.iter().filter(|(_, storm)| belongs(info, &storm.group));
         let first = groups.clone().find(|(_, storm)| storm.group != Group::Fleet);

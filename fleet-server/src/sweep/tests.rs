@@ -359,7 +359,7 @@ async fn a_cut_box_is_written_with_its_notification_within_seconds() {
     world.boxes[0].up = true;
     world.run(2).await;
     assert_eq!(world.store.told()[1], (EventKind::Resolved, Kind::BoxDark));
-    assert_eq!(world.server.as_ref().unwrap().view.open().len(), 0);
+    assert_eq!(world.server.as_ref().unwrap().view.open(|_| true).len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

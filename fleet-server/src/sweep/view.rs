@@ -111,9 +111,11 @@ impl View {
         Some(self.both(row, facts))
     }
 
-    /// The open incidents.
-    pub fn open(&self) -> Vec<Incident> {
-        self.intake.shared.ledger().open_incidents().cloned().collect()
+    /// The open incidents that are `meant`. There may be ten thousand: the others are not copied.
+    pub fn open(&self, meant: impl Fn(&Incident) -> bool) -> Vec<Incident> {
+        let ledger = self.intake.shared.ledger();
+        let open = ledger.open_incidents().filter(|incident| meant(incident));
+        open.cloned().collect()
     }
 
     /// Kind and severity of the open incidents, without those of the canary's own box.

@@ -203,7 +203,7 @@ pub async fn declare_witnesses(
     let bytes = body::read(&head.headers, content, limits::REQUEST_BODY_BYTES).await?;
     let wanted: DeclareWitnesses = body::json(&bytes)?;
     let _order = app.changes.lock().await;
-    let entry = find(&app, &name)?;
+    let entry = changeable(&app, &name)?;
     let (id, witnesses) = (entry.record.id, wanted.witnesses);
     let record = app
         .store
@@ -332,7 +332,7 @@ fn detail(app: &App, entry: &BoxEntry) -> BoxDetail {
         clock_skew_ms,
         witnesses: entry.record.witnesses.clone(),
         maintenance: maintenance.map(|by| by.to_string()),
-        incidents: app.view.open().into_iter().filter(about).collect(),
+        incidents: app.view.open(about),
     }
 }
 
