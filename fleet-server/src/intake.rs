@@ -235,9 +235,6 @@ impl Intake {
         if let Some(desk) = lock(&self.shared.desks).get_mut(ix.at()) {
             *desk = Desk::default();
         }
-        if let Some(desk) = lock(&self.shared.desks).get_mut(ix.at()) {
-            *desk = Desk::default();
-        }
         self.shared.inbox().went.insert(ix, Went::default());
     }
 

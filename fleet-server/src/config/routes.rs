@@ -132,6 +132,9 @@ fn steps(item: &Item<'_>, names: &[&str]) -> Option<Vec<Step>> {
             after: after?.duration(STEP_RANGE)?,
             receivers: named(&receivers?, names)?,
         };
+        if step.receivers.is_empty() {
+            entry.wrong("tells nobody; name who is told then, or leave the step out");
+        }
         if steps.last().is_some_and(|last| last.after >= step.after) {
             entry.wrong("must come later than the step before it; each `after` counts from the beginning");
         }
