@@ -25,6 +25,9 @@ use crate::liveness::time::Moment;
 use crate::settings::Settings;
 use crate::store::{BoxId, Loaded};
 
+/// An open incident, with what it is about.
+type Known = (Key, Incident);
+
 /// Judge and books, as before the restart.
 pub fn restore(settings: &Settings, boxes: Vec<BoxInfo>, loaded: Loaded, now: Moment) -> (Judge, Ledger) {
     let mut ledger = Ledger::new(loaded.next_incident_id, settings.public_url.clone())
@@ -46,7 +49,7 @@ pub fn restore(settings: &Settings, boxes: Vec<BoxInfo>, loaded: Loaded, now: Mo
         (key, stored.incident)
     });
     // One that is only held open because it flaps says nothing of how things are now.
-    let open: Vec<(Key, Incident)> = open.filter(|(_, incident)| !is_held(incident)).collect();
+    let open: Vec<Known> = open.filter(|(_, incident)| !is_held(incident)).collect();
     let blind = open.iter().any(|(key, _)| key.kind == Kind::ServerBlind);
     let mut judge = Judge::new(&settings.liveness, &settings.group_by, now.mono, blind);
 
@@ -56,12 +59,12 @@ pub fn restore(settings: &Settings, boxes: Vec<BoxInfo>, loaded: Loaded, now: Mo
         .map(|memory| (memory.id, memory.record));
     let mut records: HashMap<BoxId, Record> = records.collect();
     let mut storms = storms(&open);
-    let sites: Vec<&(Key, Incident)> = open
+    let sites: Vec<&Known> = open
         .iter()
         .filter(|(key, _)| key.kind == Kind::SiteDark)
         .collect();
     // Ten thousand boxes with as many incidents: each is asked about its own alone.
-    let mut own: HashMap<BoxIx, Vec<&(Key, Incident)>> = HashMap::new();
+    let mut own: HashMap<BoxIx, Vec<&Known>> = HashMap::new();
     for each in &open {
         own.entry(each.0.about.unwrap_or(BoxIx(u32::MAX)))
             .or_default()
@@ -86,7 +89,7 @@ pub fn restore(settings: &Settings, boxes: Vec<BoxInfo>, loaded: Loaded, now: Mo
     (judge, ledger)
 }
 
-fn storms(open: &[(Key, Incident)]) -> BTreeMap<String, OpenStorm> {
+fn storms(open: &[Known]) -> BTreeMap<String, OpenStorm> {
     open.iter()
         .filter(|(key, _)| key.kind == Kind::SiteDark)
         .filter_map(|(key, incident)| {
@@ -104,7 +107,7 @@ fn storms(open: &[(Key, Incident)]) -> BTreeMap<String, OpenStorm> {
 fn reconciled(
     info: &BoxInfo,
     record: Option<Record>,
-    (own, sites): (&[&(Key, Incident)], &[&(Key, Incident)]),
+    (own, sites): (&[&Known], &[&Known]),
     storms: &mut BTreeMap<String, OpenStorm>,
 ) -> Option<Record> {
     let own = own.iter().find_map(|(key, incident)| match key.kind {
@@ -152,7 +155,7 @@ fn silent_or_dark(incident: &Incident) -> Liveness {
 /// The storm that names the box; else (its list is bounded) the first whose group it is in, the fleet's last.
 fn storm_of<'a>(
     info: &BoxInfo,
-    sites: &[&(Key, Incident)],
+    sites: &[&Known],
     storms: &'a mut BTreeMap<String, OpenStorm>,
 ) -> Option<&'a mut OpenStorm> {
     let names = |incident: &Incident| {
