@@ -92,6 +92,35 @@ impl<S: Sender> Courier<S> {
         secrets
             .into_iter()
             .filter(|secret| secret.len() >= SECRET_BYTES)
-            .fold(text, |text, secret| text.replace(secret, "[redacted]"))
+            .fold(text, |text, secret| without(&text, secret))
+    }
+}
+
+/// `text` without `secret`, nor the start of it where the text was cut off in its middle.
+fn without(text: &str, secret: &str) -> String {
+    let text = text.replace(secret, "[redacted]");
+    let starts = (SECRET_BYTES..secret.len()).rev();
+    let cut = starts
+        .filter_map(|end| Some(format!("{}…", secret.get(..end)?)))
+        .find(|start| text.contains(start));
+    cut.map_or_else(|| text.clone(), |start| text.replace(&start, "[redacted]…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown_where_an_answer_was_cut_off_either() {
+        for (said, shown) in [
+            ("no such hook T0/B0/XYZabc here", "no such hook [redacted] here"),
+            (
+                "no such hook T0/B0/X…; is it whole?",
+                "no such hook [redacted]…; is it whole?",
+            ),
+            ("no such hook…", "no such hook…"),
+        ] {
+            assert_eq!(without(said, "T0/B0/XYZabc"), shown);
+        }
     }
 }

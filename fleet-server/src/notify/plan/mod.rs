@@ -152,8 +152,8 @@ impl Planner {
 
     /// What time has made due by `now`; to be asked at most once a second. At most [`NUDGES`]: the rest waits for the next.
     pub fn due(&mut self, now: Timestamp) -> Vec<Nudge> {
-        let set_back = now < self.looked_at;
-        self.looked_at = now;
+        let before = std::mem::replace(&mut self.looked_at, now);
+        let set_back = now < before;
         let mut nudges = Vec::new();
         let (start, mut last) = (self.resume_after, i64::MIN);
         self.resume_after = i64::MIN;
@@ -165,6 +165,10 @@ impl Planner {
                 }
                 if nudges.len() >= NUDGES {
                     self.resume_after = last;
+                    if set_back {
+                        // The rest waits for a time that was: it is looked at with the next look, whatever it waits for.
+                        self.looked_at = before;
+                    }
                     return nudges;
                 }
                 last = *id;

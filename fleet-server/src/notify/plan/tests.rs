@@ -278,6 +278,10 @@ fn a_clock_that_is_set_back_by_a_day_keeps_nobody_waiting_for_a_day() {
         .map(|secs| say(&mut planner, at(secs)))
         .sum();
     assert_eq!(hour, 1, "reminders go on, by the clock as it is now");
+    // Nor where it is a crowd that is told at a bounded pace.
+    let mut planner = crowd(1200);
+    let back: usize = (1 - day..20 - day).map(|secs| say(&mut planner, at(secs))).sum();
+    assert_eq!(back, 2400);
     // A second or two are no such thing.
     let mut planner = crowd(1);
     assert_eq!([say(&mut planner, at(-2)), say(&mut planner, at(-1))], [0, 0]);
