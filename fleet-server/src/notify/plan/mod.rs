@@ -13,6 +13,8 @@
 //! - Whoever was told is told of its changes; while it is muted nobody is.
 //! - Acknowledged, or well for now and only held open because it flaps: nobody new is told.
 //! - What a receiver hears first of an incident is that it opened.
+//! - A receiver that fails is not reminded until it takes notifications again, and then once: what waits there stays
+//!   bounded by what happened.
 
 mod wanted;
 
@@ -21,7 +23,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use jiff::Timestamp;
 use protocol::alert::{Alert, VERSION};
-use protocol::incident::{EventKind, Incident};
+use protocol::incident::{EventKind, Incident, Kind};
 
 use self::wanted::{Due, Entry, Routes, Told, Why};
 use super::outbox::OutboxRow;
@@ -104,6 +106,7 @@ impl Planner {
                 entry.told.insert(row.receiver.clone(), told);
             }
         }
+        self.note_failing();
     }
 
     /// Mutes were changed, or ended: every incident is looked at with the next [`due`](Self::due).
@@ -147,7 +150,19 @@ impl Planner {
         if over {
             self.open.remove(&id);
         }
+        if change.incident.kind == Kind::ReceiverFailing {
+            self.note_failing();
+        }
         rows
+    }
+
+    /// Which receivers take nothing; whoever takes notifications again is reminded of what is due.
+    fn note_failing(&mut self) {
+        let failing: BTreeSet<String> = self.open.values().filter_map(Entry::failing).cloned().collect();
+        let before = std::mem::replace(&mut self.routes.failing, failing);
+        if !before.is_subset(&self.routes.failing) {
+            self.look_again();
+        }
     }
 
     /// What time has made due by `now`; to be asked at most once a second. At most [`NUDGES`]: the rest waits for the next.

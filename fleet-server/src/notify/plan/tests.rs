@@ -288,6 +288,39 @@ fn a_clock_that_is_set_back_by_a_day_keeps_nobody_waiting_for_a_day() {
 }
 
 #[test]
+fn a_receiver_that_fails_for_a_day_is_reminded_once_when_it_is_back() {
+    let mut planner = crowd(1);
+    let mut failing = change(2, Kind::ReceiverFailing, Severity::Page, EventKind::Opened);
+    failing.incident.details.insert("receiver".into(), "hook".into());
+    rows(&mut planner, &failing);
+    let reminded = |planner: &mut Planner, range: std::ops::Range<i64>| -> usize {
+        let mut hook = 0;
+        for secs in range.step_by(60) {
+            for nudge in planner
+                .due(at(secs))
+                .into_iter()
+                .filter(|nudge| nudge.incident == 1)
+            {
+                hook += usize::from(nudge.event == EventKind::Updated && nudge.to.contains("hook"));
+                let mut again = change(1, Kind::BoxDark, Severity::Page, nudge.event);
+                again.incident.opened_at = at(0);
+                again.at = at(secs);
+                again.to = Audience::Only(nudge.to);
+                planner.plan(&again, at(secs));
+            }
+        }
+        hook
+    };
+    assert_eq!(reminded(&mut planner, 60..86_400), 0);
+    failing.event = EventKind::Resolved;
+    failing.incident.resolved_at = Some(at(86_400));
+    rows(&mut planner, &failing);
+    assert_eq!(reminded(&mut planner, 86_400..86_460), 1);
+    assert_eq!(reminded(&mut planner, 86_460..90_000), 0);
+    assert_eq!(reminded(&mut planner, 90_000..90_120), 1, "each hour, as ever");
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]
 fn a_crowd_of_open_incidents_costs_little_where_nothing_is_due() {
     let mut planner = crowd(10_000);

@@ -31,7 +31,9 @@ const IDLE_LOOK: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Routes {
     receivers: Vec<String>,
-    routes: Vec<Planned>,
+    in_order: Vec<Planned>,
+    /// Receivers that take nothing now: they are reminded when they do again, once, and not once for each time.
+    pub(super) failing: BTreeSet<String>,
 }
 
 /// A route, with how its hours stand.
@@ -126,14 +128,15 @@ impl Routes {
         };
         Self {
             receivers,
-            routes: routes.into_iter().map(planned).collect(),
+            in_order: routes.into_iter().map(planned).collect(),
+            failing: BTreeSet::new(),
         }
     }
 
     fn matching(&self, incident: &Incident) -> Vec<usize> {
         let matches = |planned: &Planned| planned.route.matcher.matches(incident);
-        (0..self.routes.len())
-            .filter(|at| matches(&self.routes[*at]))
+        (0..self.in_order.len())
+            .filter(|at| matches(&self.in_order[*at]))
             .collect()
     }
 
@@ -210,6 +213,11 @@ impl Entry {
         to
     }
 
+    /// The receiver that takes nothing, if that is what it says now.
+    pub(super) fn failing(&self) -> Option<&String> {
+        self.deaf.as_ref().filter(|_| !self.held)
+    }
+
     /// Whether nobody was told of it, and nobody has it in hand.
     pub(super) fn is_untold(&self) -> bool {
         self.told.is_empty() && !self.acked
@@ -254,7 +262,7 @@ impl Entry {
         };
         if let Some(every) = every.filter(|_| !self.held) {
             for name in among {
-                let Some(told) = self.told.get(&name) else {
+                let Some(told) = self.told.get(&name).filter(|_| !routes.failing.contains(&name)) else {
                     continue;
                 };
                 let due = after(past(told.last, now), every);
@@ -284,7 +292,7 @@ impl Entry {
             remind_acked: None,
         };
         let takes_it = |name: &&String| Some(*name) != self.deaf.as_ref();
-        if routes.routes.is_empty() {
+        if routes.in_order.is_empty() {
             let all = routes.receivers.iter().filter(takes_it).cloned();
             wanted.now = all.map(|name| (name, Why::Open)).collect();
             wanted.all = wanted.now.keys().cloned().collect();
@@ -292,7 +300,7 @@ impl Entry {
         }
         let mut from = past(self.from, now);
         for at in &self.matched {
-            let planned = &mut routes.routes[*at];
+            let planned = &mut routes.in_order[*at];
             let standing = planned.standing(now);
             // It was this route's, or ceased to be: what comes after took it up then.
             from = standing.since.map_or(from, |since| from.max(since));
@@ -343,7 +351,7 @@ impl Entry {
 
     /// When hours of one of its routes begin or end next.
     fn boundary(&self, routes: &mut Routes, now: Timestamp) -> Option<Timestamp> {
-        let until = |at: &usize| routes.routes[*at].standing(now).until;
+        let until = |at: &usize| routes.in_order[*at].standing(now).until;
         self.matched.iter().filter_map(until).min()
     }
 }
