@@ -9,6 +9,8 @@ const WIDTH: f64 = 760.0;
 const ROW: f64 = 22.0;
 const LEFT: f64 = 190.0;
 const RIGHT: f64 = 40.0;
+/// About the width of a detector's name.
+const WORD: f64 = 110.0;
 const OURS: &str = "#c2410c";
 const OTHERS: &str = "#475569";
 
@@ -92,14 +94,24 @@ pub fn plane(title: &str, lines: &[Line]) -> String {
         "<text x='18' y='{middle}' transform='rotate(-90 18 {middle})' text-anchor='middle'>pages for outages that healed in 5 min, per 10,000 box-days</text>",
         middle = height / 2.0,
     );
+    let mut taken: Vec<(f64, f64)> = Vec::new();
     for line in lines {
         let (x, y) = (across.at(line.median_secs), up.at(line.pages[2]));
+        // Words under words that stand there already.
+        let mut word = y;
+        while taken
+            .iter()
+            .any(|(at, of)| (at - x).abs() < WORD && (of - word).abs() < 12.0)
+        {
+            word += 12.0;
+        }
+        taken.push((x, word));
         let _ = write!(
             svg,
             "<circle cx='{x:.1}' cy='{y:.1}' r='5' fill='{color}'/><text x='{tx:.1}' y='{ty:.1}' font-size='11'>{name}</text>",
             color = color(line),
             tx = x + 8.0,
-            ty = y + 4.0,
+            ty = word + 4.0,
             name = line.name,
         );
     }
