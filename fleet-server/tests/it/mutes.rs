@@ -160,7 +160,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        self.server.signal(rustix::process::Signal::KILL);
+        self.server.kill();
         self.server = start(self.dir.path(), &self.people);
         self.url.lock().unwrap().clone_from(&self.server.url);
     }

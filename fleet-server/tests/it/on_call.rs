@@ -67,7 +67,7 @@ impl World {
     }
 
     fn kill_and_restart(&mut self) {
-        self.server.signal(rustix::process::Signal::KILL);
+        self.server.kill();
         self.server = start(self.dir.path(), &self.config);
         self.url.lock().unwrap().clone_from(&self.server.url);
     }

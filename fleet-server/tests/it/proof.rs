@@ -156,6 +156,12 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Kills it, and waits until it is gone: its data directory is free then.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn ctl(&self, dir: &Path, args: &[&str]) -> String {
         let token = dir.join("data/admin.token");
         let out = Command::new(CTL)

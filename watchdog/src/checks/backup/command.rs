@@ -262,11 +262,16 @@ mod tests {
         let pids = std::fs::read_to_string(pids).unwrap();
         assert_eq!(pids.lines().count(), 2);
         for pid in pids.lines() {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            assert!(
-                stat.is_empty() || stat.contains(") Z "),
-                "{pid} still runs: {stat}"
-            );
+            // What was killed dies when it next gets the processor.
+            let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let gone = |stat: &str| stat.is_empty() || stat.contains(") Z ");
+            for _ in 0..1000 {
+                if gone(&stat()) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(gone(&stat()), "{pid} still runs: {}", stat());
         }
     }
 
