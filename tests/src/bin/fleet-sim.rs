@@ -1,6 +1,7 @@
 //! Plays a fleet of boxes against a fleet server; see `fleet_tests::sim`.
 
 use std::io::BufRead;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -65,6 +66,9 @@ struct Args {
     /// Between two reports of a box, seconds
     #[arg(long, default_value_t = 120)]
     check_every_secs: u64,
+    /// Addresses of this machine to send from, in turn: some thousands of boxes each
+    #[arg(long, value_delimiter = ',')]
+    from: Vec<IpAddr>,
     /// End after this many seconds instead of at the end of standard input
     #[arg(long)]
     secs: Option<u64>,
@@ -78,6 +82,7 @@ fn main() -> Result<ExitCode> {
     let settings = Settings {
         server: args.server.trim_end_matches('/').to_owned(),
         habits: args.habits()?,
+        from: args.from.clone(),
         seed: args.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0),
     };
     let known = credentials::obtain(&settings.server, &args.source()?, &args.wanted()?)?;

@@ -197,6 +197,7 @@ impl Played {
             server: url.to_owned(),
             habits,
             seed,
+            from: Vec::new(),
         };
         let name = known.name.to_string();
         let site = known.labels.get("site").unwrap_or_default().to_owned();

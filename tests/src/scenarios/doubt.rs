@@ -68,6 +68,7 @@ fn start(lab: &Lab) -> Result<Played> {
         &Settings {
             server: server.url(),
             habits,
+            from: Vec::new(),
             seed: 20_261_122,
         },
         known,

@@ -148,6 +148,7 @@ fn play(server: &FleetServer) -> Result<Fleet> {
     let settings = Settings {
         server: server.url(),
         habits,
+        from: Vec::new(),
         seed: 20_261_122,
     };
     Fleet::start(&settings, known)

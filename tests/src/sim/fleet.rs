@@ -3,7 +3,7 @@
 //! It alone reads clocks. What a box does next is [`Player`]'s to say.
 
 use std::collections::BTreeMap;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub struct Settings {
     pub server: String,
     /// Every box's habits.
     pub habits: Habits,
+    /// Addresses of this machine that the boxes share among them; none: the system chooses.
+    pub from: Vec<IpAddr>,
     /// The same seed plays the same moments and ids again (a server that knows them refuses old beats).
     pub seed: u64,
 }
@@ -81,10 +83,13 @@ impl Fleet {
             known.len()
         );
         allow_open_files(known.len() as u64 + 64)?;
-        let way = way(&settings.server)?;
+        let way = Way {
+            from: settings.from.clone(),
+            ..way(&settings.server)?
+        };
         let (now, wall) = (clock::now(), wall());
         let played = |(n, known): (usize, Known)| {
-            let line = Line::new(way.clone(), &known.token);
+            let line = Line::new(way.clone(), &known.token, n);
             let seed = settings.seed ^ (n as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
             let player = Player::new(known.name, known.labels, settings.habits.clone(), seed, wall);
             (
@@ -287,14 +292,15 @@ fn way(server: &str) -> Result<Way> {
     Ok(Way {
         address,
         authority: authority.to_owned(),
+        from: Vec::new(),
     })
 }
 
 /// Loopback or a private range: a load must never leave for the world.
-fn is_near(ip: std::net::IpAddr) -> bool {
+fn is_near(ip: IpAddr) -> bool {
     match ip {
-        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
-        std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! No TLS: the played fleet talks to a server on its own machine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,7 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use protocol::heartbeat::HeartbeatAnswer;
 use protocol::secret::Secret;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// An answer to a beat is a few dozen bytes.
 const ANSWER_BYTES: usize = 16 * 1024;
@@ -52,6 +52,9 @@ pub struct Way {
     pub address: SocketAddr,
     /// For the Host header.
     pub authority: String,
+    /// Addresses of this machine that the boxes share among them; none: the system chooses. From one address some 28,000
+    /// connections can go to one server, and finding a free port takes ever longer before.
+    pub from: Vec<IpAddr>,
 }
 
 /// A connection, or none yet.
@@ -59,18 +62,21 @@ pub struct Way {
 pub struct Line {
     way: Way,
     authorization: String,
+    from: Option<IpAddr>,
     open: Option<SendRequest<Full<Bytes>>>,
     /// Connections opened so far.
     pub connects: u64,
 }
 
 impl Line {
-    /// Opens nothing yet.
-    pub fn new(way: Way, token: &Secret) -> Self {
+    /// The `n`-th box's. Opens nothing yet.
+    pub fn new(way: Way, token: &Secret, n: usize) -> Self {
+        let from = way.from.get(n % way.from.len().max(1)).copied();
         let authorization = format!("Bearer {}", token.expose());
         Self {
             way,
             authorization,
+            from,
             open: None,
             connects: 0,
         }
@@ -120,9 +126,7 @@ impl Line {
     }
 
     async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, Trouble> {
-        let socket = TcpStream::connect(self.way.address)
-            .await
-            .map_err(|_| Trouble::Connect)?;
+        let socket = self.dial().await.map_err(|_| Trouble::Connect)?;
         socket.set_nodelay(true).map_err(|_| Trouble::Connect)?;
         let shaken = http1::handshake(TokioIo::new(socket)).await;
         let (open, connection) = shaken.map_err(|_| Trouble::Connect)?;
@@ -130,6 +134,18 @@ impl Line {
         // It ends when `open` is dropped, or the server closes.
         tokio::spawn(async move { drop(connection.await) });
         Ok(open)
+    }
+
+    async fn dial(&self) -> std::io::Result<TcpStream> {
+        let Some(from) = self.from else {
+            return TcpStream::connect(self.way.address).await;
+        };
+        let socket = match self.way.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(SocketAddr::new(from, 0))?;
+        socket.connect(self.way.address).await
     }
 }
 

@@ -89,6 +89,7 @@ fn play_two(server: &str) -> Fleet {
     let settings = Settings {
         server: server.to_owned(),
         habits,
+        from: Vec::new(),
         seed: 1,
     };
     let known = |name: &str, site| Known {
