@@ -260,7 +260,8 @@ impl Watch {
             .filter(|one| one.is_death());
         let dead = dead.max_by_key(|one| one.to.since(one.from)).copied();
         for (n, at) in dark_at.into_iter().enumerate() {
-            let must = dead.filter(|dead| dead.to.since(dead.from) > MUST_FIND);
+            // A beat that TCP repeats may come after the death, and is not its end.
+            let must = dead.filter(|dead| dead.to <= now && dead.to.since(dead.from) > MUST_FIND);
             if at >= now {
                 self.baselines[n].missed += u64::from(must.is_some());
                 continue;
