@@ -40,6 +40,13 @@ pub(super) struct Waiting {
     members: BTreeMap<BoxIx, String>,
 }
 
+impl Waiting {
+    /// Whether nothing is held back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.members.is_empty()
+    }
+}
+
 /// An end that is held back.
 #[derive(Debug)]
 struct End {

@@ -79,6 +79,11 @@ pub(super) struct Openings {
 }
 
 impl Openings {
+    /// Whether anything is held open.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// It opened (again). `Some`: that is flapping.
     pub(super) fn add(&mut self, key: &Key, now: Timestamp, rules: &IncidentRules) -> Option<Flap> {
         let rule = rules.flapping?;

@@ -28,6 +28,9 @@ use crate::settings::IncidentRules;
 
 /// The detail that says by what an incident is muted.
 pub const MUTED_BY: &str = "muted_by";
+/// The detail that says when it last began to be muted, also once it is not any more: whoever heard of the incident before
+/// that is told again at the end.
+pub const MUTED_AT: &str = "muted_at";
 
 /// What an incident is about. Two of the same are one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -278,10 +281,14 @@ impl Ledger {
     /// By what the open incident is muted, or that it is not any more: for its history, and for whoever looks at it.
     pub fn muted(&mut self, id: i64, by: Option<String>, now: Moment) -> Option<Change> {
         let open = self.open.get_mut(self.ids.get(&id)?)?;
+        let details = &mut open.incident.details;
         let before = match &by {
-            Some(by) => open.incident.details.insert(MUTED_BY.into(), by.clone().into()),
-            None => open.incident.details.remove(MUTED_BY),
+            Some(by) => details.insert(MUTED_BY.into(), by.clone().into()),
+            None => details.remove(MUTED_BY),
         };
+        if before.is_none() && by.is_some() {
+            details.insert(MUTED_AT.into(), now.wall.to_string().into());
+        }
         let before = before.as_ref().and_then(|by| by.as_str()).unwrap_or("anything");
         let (event, text) = by.map_or_else(
             || ("unmuted", format!("no longer muted by {before}")),
@@ -432,7 +439,7 @@ impl Open {
 
 /// Details that outlive what is newly said.
 fn kept(details: &Details) -> Details {
-    const KEPT: [&str; 10] = [
+    const KEPT: [&str; 11] = [
         "runbook",
         "subject",
         "link",
@@ -443,6 +450,7 @@ fn kept(details: &Details) -> Details {
         FLAPPING,
         STEPS_FROM,
         MUTED_BY,
+        MUTED_AT,
     ];
     details
         .iter()

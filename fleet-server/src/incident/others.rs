@@ -37,6 +37,11 @@ impl Ledger {
         changes
     }
 
+    /// Whether the next [`tick`](Self::tick) may do more than look for checks that stopped: something has to settle.
+    pub fn is_settling(&self) -> bool {
+        !self.watching.is_empty() || !self.waiting.is_empty() || self.openings.holds_any()
+    }
+
     /// A receiver fails (`Some(error)`), or takes notifications again.
     pub fn receiver(&mut self, name: &str, failing: Option<&str>, now: Moment) -> Option<Change> {
         let key = Key {

@@ -1,6 +1,7 @@
 //! Mutes in paused time, through judgement, books and planner: who is told, when, also when boxes, mutes and the server
 //! come and go in any order.
 
+use crate::incident::ledger::MUTED_AT;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use protocol::matcher::Matcher;
@@ -184,7 +185,11 @@ async fn a_storm_is_muted_while_everybody_in_it_may_be_gone() {
     assert!(muted(&world).is_some_and(|by| by.contains("alice")));
     world.run(60).await;
     assert_eq!(muted(&world), None);
-    assert_eq!(world.queued().len(), 1, "told once, when it began");
+    assert_eq!(
+        world.queued().len(),
+        2,
+        "told when it began, and again at the end: it is open still"
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -295,13 +300,18 @@ fn owed(world: &World, lived: &mut [Lived; 2]) -> Result<(), TestCaseError> {
         };
         let told = world.store.rows.lock().unwrap().iter().rev().find_map(|row| {
             let about_it = row.alert.incident.box_name.as_ref() == Some(&name);
-            about_it.then_some(row.alert.event != EventKind::Resolved)
+            about_it.then_some((row.alert.event != EventKind::Resolved, row.queued_at))
         });
+        // Also who heard of it before it was muted.
+        let since = now
+            .checked_sub(SignedDuration::from_secs(lived.owed + 1))
+            .unwrap();
         prop_assert!(
-            lived.owed <= TOLD_WITHIN || told == Some(true),
-            "{} is gone, unmuted for {} s, untold",
+            lived.owed <= TOLD_WITHIN || told.is_some_and(|(open, at)| open && at >= since),
+            "{} is gone, unmuted for {} s, untold since: {:?}",
             name,
-            lived.owed
+            lived.owed,
+            told
         );
     }
     Ok(())
@@ -328,6 +338,7 @@ fn told_is_true(world: &World) -> Result<(), TestCaseError> {
     let kept = world.store.mutes.lock().unwrap();
     let mut told: HashMap<i64, u32> = HashMap::new();
     let mut over: HashMap<i64, u32> = HashMap::new();
+    let mut last: HashMap<i64, Timestamp> = HashMap::new();
     for row in rows.iter() {
         let incident = &row.alert.incident;
         // These boxes never report.
@@ -339,7 +350,21 @@ fn told_is_true(world: &World) -> Result<(), TestCaseError> {
             *over.entry(incident.id).or_default() += 1;
             continue;
         }
-        *told.entry(incident.id).or_default() += 1;
+        if let Some(before) = last.insert(incident.id, row.queued_at) {
+            let muted_at = incident
+                .details
+                .get(MUTED_AT)
+                .and_then(|at| at.as_str())
+                .map(|at| at.parse().unwrap());
+            prop_assert_eq!(row.alert.event, EventKind::Updated);
+            prop_assert!(
+                muted_at.is_some_and(|at: Timestamp| at > before),
+                "told again, and not muted meanwhile: {:?}",
+                incident
+            );
+        } else {
+            *told.entry(incident.id).or_default() += 1;
+        }
         // As the mutes were then: one that was ended later was not yet, and a pause is kept as it was last.
         let then = row.queued_at;
         let as_of = |record: &MuteRecord| MuteRecord {

@@ -266,6 +266,42 @@ fn a_box_that_dies_in_a_silence_or_in_its_own_pause_is_told_at_the_end_through_a
 }
 
 #[test]
+fn a_box_that_was_told_of_before_a_silence_is_told_of_again_at_its_end() {
+    let mut world = World::new();
+    let forgotten = world.add("web-1", "fsn1", 1);
+    let in_hand = world.add("web-2", "fsn1", 2);
+    forgotten.is_up(false);
+    in_hand.is_up(false);
+    for name in ["web-1", "web-2"] {
+        world.wait("page", || (!world.told(name).is_empty()).then_some(()));
+    }
+    let silence = world.json(&[
+        "silence",
+        "add",
+        "--match",
+        "site=fsn1",
+        "--for",
+        "6s",
+        "--reason",
+        "I am on it",
+    ]);
+    let id = world.open_incident("web-2").unwrap()["id"].to_string();
+    world.ctl(&["incident", "ack", &id]);
+    world.restart();
+    let told_at = world.wait("page", || (world.told("web-1").len() > 1).then(wall));
+    let late = told_at.duration_since(until(&silence)).as_secs_f64();
+    eprintln!("web-1: told again {late:.2} s after the end");
+    assert!((-0.1..5.0).contains(&late), "{late} s after the end");
+    pause(Duration::from_secs(2));
+    assert_eq!(world.told("web-1"), ["box_dark opened", "box_dark updated"]);
+    assert_eq!(
+        world.told("web-2"),
+        ["box_dark opened"],
+        "somebody has it in hand"
+    );
+}
+
+#[test]
 fn a_maintenance_lets_boxes_go_and_come_and_its_end_gives_a_fresh_start() {
     let world = World::new();
     let moved = world.add("web-1", "fsn1", 1);

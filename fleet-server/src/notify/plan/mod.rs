@@ -11,6 +11,7 @@
 //! - Whoever was told that an incident opened is told of its end, whatever the routes, mutes and hours say by then; nobody
 //!   else is.
 //! - Whoever was told is told of its changes; while it is muted nobody is.
+//! - At the end of a mute whoever is to know is told, also who knew before it began: it is still open, and nobody has it.
 //! - Acknowledged, or well for now and only held open because it flaps: nobody new is told.
 //! - What a receiver hears first of an incident is that it opened.
 //! - A receiver that fails is not reminded until it takes notifications again, and then once: what waits there stays
@@ -165,6 +166,11 @@ impl Planner {
         }
     }
 
+    /// Before this nothing is due, if nothing changes; `None`: nothing is open.
+    pub fn next_look(&self) -> Option<Timestamp> {
+        self.open.values().map(|entry| entry.next).min()
+    }
+
     /// What time has made due by `now`; to be asked at most once a second. At most [`NUDGES`]: the rest waits for the next.
     pub fn due(&mut self, now: Timestamp) -> Vec<Nudge> {
         let before = std::mem::replace(&mut self.looked_at, now);
@@ -199,8 +205,9 @@ impl Planner {
 impl Due {
     fn nudge(self, incident: i64) -> Nudge {
         let event = match self.why {
-            Why::Reminder { .. } => EventKind::Updated,
-            Why::Step { .. } | Why::Hours | Why::Unmuted | Why::Open => EventKind::Opened,
+            // Whoever has not heard of it hears that it opened, whatever this is.
+            Why::Reminder { .. } | Why::Unmuted => EventKind::Updated,
+            Why::Step { .. } | Why::Hours | Why::Open => EventKind::Opened,
         };
         Nudge {
             incident,

@@ -5,12 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
-use protocol::incident::{EventKind, Kind, Severity, TimelineEntry};
+use protocol::incident::{Ack, EventKind, Kind, Severity, TimelineEntry};
 use protocol::names::{BoxName, Labels, Word};
 
 use super::*;
 use crate::hours::{Hours, Window};
 use crate::incident::change::Audience;
+use crate::incident::ledger::MUTED_AT;
 use crate::settings::{Matcher, Step};
 
 fn change(id: i64, kind: Kind, severity: Severity, event: EventKind) -> Change {
@@ -264,6 +265,41 @@ fn a_receiver_new_in_the_configuration_is_told_of_what_is_open() {
     );
     assert_eq!(names(&end), ["new"]);
     assert_eq!(say(&mut planner, at(61)), 0);
+}
+
+#[test]
+fn who_heard_before_it_was_muted_hears_at_its_end_unless_somebody_has_it() {
+    let told = |acked: bool| -> Vec<(i64, EventKind)> {
+        let mut planner = crowd(1);
+        let mut muted = change(1, Kind::BoxDark, Severity::Page, EventKind::Updated);
+        (muted.notify, muted.at, muted.incident.opened_at) = (false, at(20), at(0));
+        muted
+            .incident
+            .details
+            .insert(MUTED_AT.into(), at(20).to_string().into());
+        if acked {
+            muted.ack = Some(Ack {
+                at: at(10),
+                by: "ann".into(),
+                note: String::new(),
+            });
+        }
+        planner.plan(&muted, at(20));
+        let mut told = Vec::new();
+        for secs in 21..120 {
+            for nudge in planner.due(at(secs)) {
+                assert_eq!(nudge.text, "not muted any more, and still open");
+                told.push((secs, nudge.event));
+                let mut again = muted.clone();
+                (again.notify, again.event, again.at) = (true, nudge.event, at(secs));
+                again.to = Audience::Only(nudge.to);
+                assert_eq!(names(&planner.plan(&again, at(secs))), ["hook"]);
+            }
+        }
+        told
+    };
+    assert_eq!(told(false), [(21, EventKind::Updated)]);
+    assert_eq!(told(true), []);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::hours::{Hours, Standing};
 use crate::incident::change::{Audience, Change};
 use crate::incident::flap::is_held;
 use crate::incident::hand::steps_from;
+use crate::incident::ledger::MUTED_AT;
 use crate::incident::text::duration;
 use crate::settings::Route;
 
@@ -60,7 +61,8 @@ pub(super) struct Entry {
     deaf: Option<String>,
     acked: bool,
     held: bool,
-    muted: bool,
+    /// When it was last noted that it is muted, by now or no more.
+    muted_at: Option<Timestamp>,
     from: Timestamp,
 }
 
@@ -87,7 +89,7 @@ pub(super) enum Why {
     Step { after: Duration },
     /// The hours of its route have begun, or those of the route before have ended.
     Hours,
-    /// It is not muted any more.
+    /// It is not muted any more, and they have not heard of it since before it was.
     Unmuted,
     /// It is open, and they do not know: new in the configuration.
     Open,
@@ -174,7 +176,7 @@ impl Entry {
             deaf: deaf(incident),
             acked: false,
             held: false,
-            muted: false,
+            muted_at: None,
             from: incident.opened_at,
         };
         entry.changed(incident, ack, routes);
@@ -188,6 +190,7 @@ impl Entry {
         self.acked = ack.is_some();
         self.held = is_held(incident);
         self.from = steps_from(incident);
+        self.muted_at = muted_at(incident);
         self.next = Timestamp::MIN;
     }
 
@@ -235,7 +238,6 @@ impl Entry {
 
     /// What is due now; sets when to look again.
     pub(super) fn look(&mut self, muted: bool, routes: &mut Routes, now: Timestamp) -> Vec<Due> {
-        let was_muted = std::mem::replace(&mut self.muted, muted);
         if muted {
             self.next = later(now, MUTED_LOOK);
             return Vec::new();
@@ -249,10 +251,20 @@ impl Entry {
         if !self.acked && !self.held {
             next = wanted.next.map_or(next, |step| next.min(step));
             for (name, why) in &wanted.now {
-                if !self.told.contains_key(name) {
-                    let why = if was_muted { Why::Unmuted } else { *why };
-                    found.entry(why).or_default().insert(name.clone());
-                }
+                let why = match self.told.get(name) {
+                    None if *why == Why::Open && self.muted_at.is_some() => Why::Unmuted,
+                    None => *why,
+                    // Nobody is told while it is muted: so they heard of it before, and may count on hearing of the end.
+                    Some(told)
+                        if self
+                            .muted_at
+                            .is_some_and(|at| past(told.last, now) < past(at, now)) =>
+                    {
+                        Why::Unmuted
+                    }
+                    Some(_) => continue,
+                };
+                found.entry(why).or_default().insert(name.clone());
             }
         }
         let (every, among) = if self.acked {
@@ -266,7 +278,10 @@ impl Entry {
                     continue;
                 };
                 let due = after(past(told.last, now), every);
-                if due <= now {
+                let told_anyway = found.get(&Why::Unmuted).is_some_and(|to| to.contains(&name));
+                if told_anyway {
+                    next = next.min(after(now, every));
+                } else if due <= now {
                     let why = Why::Reminder {
                         open_for: between(self.incident.opened_at, now),
                         acked: self.acked,
@@ -384,6 +399,10 @@ fn outline(incident: &Incident) -> Incident {
         box_name: incident.box_name.clone(),
         ..*incident
     }
+}
+
+fn muted_at(incident: &Incident) -> Option<Timestamp> {
+    incident.details.get(MUTED_AT)?.as_str()?.parse().ok()
 }
 
 /// The receiver that a `receiver_failing` incident is about: nobody is told of his own deafness.
