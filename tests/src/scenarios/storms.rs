@@ -141,6 +141,7 @@ fn uplink(lab: &Lab, played: &Played, before: usize) -> Result<()> {
     pause(secs(12));
     let told = played.told(before);
     ensure!(told.len() == 2, "a burst after the recovery: {told:?}");
+    played.nothing_after_an_end()?;
     ensure!(
         blind.kind() == "server_blind" && blind.summary().contains("I may be blind"),
         "{told:?}"
@@ -257,6 +258,23 @@ impl Played {
         let mut seen = BTreeSet::new();
         let first = |arrival: &&Arrival| seen.insert(arrival.header("idempotency-key").to_owned());
         arrivals.iter().skip(skip).filter(first).map(line).collect()
+    }
+
+    /// What was given up is not delivered later by the kernel, when its end has been told.
+    fn nothing_after_an_end(&self) -> Result<()> {
+        let mut over = BTreeSet::new();
+        for arrival in self.hook.arrivals() {
+            let key = arrival.key().to_owned();
+            let is_end = arrival.event() == "resolved";
+            ensure!(
+                is_end || !over.contains(&key),
+                "{key} was told again after its end"
+            );
+            if is_end {
+                over.insert(key);
+            }
+        }
+        Ok(())
     }
 
     fn after(
