@@ -5,7 +5,7 @@ use protocol::incident::{Ack, Incident, TimelineEntry};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 
-use super::rows::{instant, json, maybe_json, nanos, to_json};
+use super::rows::{instant, json, maybe_json, nanos, one, run, to_json};
 use super::{Failure, schema};
 use crate::incident::change::Change;
 use crate::store::{IncidentFilter, StoreError, StoredIncident, TIMELINE_ENTRIES};
@@ -15,7 +15,7 @@ const TIMELINE_FIRST: usize = 20;
 
 /// Writes changes in their order; a change written before changes nothing.
 pub(super) fn put(tx: &Transaction<'_>, changes: &[Change]) -> Result<(), Failure> {
-    let mut put = tx.prepare(
+    let mut put = tx.prepare_cached(
         "INSERT INTO incidents (id, kind, box, resolved_at, revision, body, ack) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
          ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, box = excluded.box, resolved_at = excluded.resolved_at, \
@@ -42,7 +42,8 @@ pub(super) fn put(tx: &Transaction<'_>, changes: &[Change]) -> Result<(), Failur
 
 pub(super) fn add_timeline(tx: &Transaction<'_>, entries: &[(i64, TimelineEntry)]) -> Result<(), Failure> {
     for (id, entry) in entries {
-        let known: bool = tx.query_row(
+        let known: bool = one(
+            tx,
             "SELECT EXISTS (SELECT 1 FROM incidents WHERE id = ?1)",
             [id],
             |row| row.get(0),
@@ -56,7 +57,8 @@ pub(super) fn add_timeline(tx: &Transaction<'_>, entries: &[(i64, TimelineEntry)
 }
 
 pub(super) fn acknowledge(tx: &Transaction<'_>, id: i64, ack: &Ack) -> Result<StoredIncident, Failure> {
-    let done = tx.execute(
+    let done = run(
+        tx,
         "UPDATE incidents SET ack = ?2 WHERE id = ?1",
         params![id, to_json(ack)?],
     )?;
@@ -78,14 +80,14 @@ pub(super) fn acknowledge(tx: &Transaction<'_>, id: i64, ack: &Ack) -> Result<St
 }
 
 pub(super) fn get(db: &Connection, id: i64) -> Result<Option<StoredIncident>, Failure> {
-    let mut statement = db.prepare("SELECT * FROM incidents WHERE id = ?1")?;
+    let mut statement = db.prepare_cached("SELECT * FROM incidents WHERE id = ?1")?;
     let mut rows = statement.query([id])?;
     rows.next()?.map(|row| incident(db, row)).transpose()
 }
 
 /// All open ones, oldest first.
 pub(super) fn open(db: &Connection) -> Result<Vec<StoredIncident>, Failure> {
-    let mut statement = db.prepare("SELECT * FROM incidents WHERE resolved_at IS NULL ORDER BY id")?;
+    let mut statement = db.prepare_cached("SELECT * FROM incidents WHERE resolved_at IS NULL ORDER BY id")?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -96,8 +98,9 @@ pub(super) fn open(db: &Connection) -> Result<Vec<StoredIncident>, Failure> {
 
 /// Those that ended after `since`, oldest first; one that cannot be read is left out.
 pub(super) fn ended_since(db: &Connection, since: Timestamp, limit: u32) -> Result<Vec<Incident>, Failure> {
-    let mut statement =
-        db.prepare("SELECT body FROM incidents WHERE resolved_at > ?1 ORDER BY resolved_at DESC LIMIT ?2")?;
+    let mut statement = db.prepare_cached(
+        "SELECT body FROM incidents WHERE resolved_at > ?1 ORDER BY resolved_at DESC LIMIT ?2",
+    )?;
     let mut rows = statement.query(params![nanos(since), limit])?;
     let mut found: Vec<Incident> = Vec::new();
     while let Some(row) = rows.next()? {
@@ -133,14 +136,15 @@ pub(super) fn list(db: &Connection, filter: &IncidentFilter) -> Result<(Vec<Stor
         values.push(Value::Text(name.as_str().to_owned()));
     }
     let conditions = conditions.join(" AND ");
-    let total: i64 = db.query_row(
+    let total: i64 = one(
+        db,
         &format!("SELECT count(*) FROM incidents WHERE {conditions}"),
         params_from_iter(&values),
         |row| row.get(0),
     )?;
     values.push(Value::Integer(i64::from(filter.limit)));
     values.push(Value::Integer(i64::try_from(filter.offset).unwrap_or(i64::MAX)));
-    let mut statement = db.prepare(&format!(
+    let mut statement = db.prepare_cached(&format!(
         "SELECT * FROM incidents WHERE {conditions} ORDER BY id DESC LIMIT ? OFFSET ?"
     ))?;
     let mut rows = statement.query(params_from_iter(&values))?;
@@ -163,7 +167,7 @@ fn incident(db: &Connection, row: &Row<'_>) -> Result<StoredIncident, Failure> {
 
 fn timeline(db: &Connection, id: i64) -> Result<Vec<TimelineEntry>, Failure> {
     let mut statement =
-        db.prepare("SELECT at, event, text FROM timeline WHERE incident_id = ?1 ORDER BY at, id")?;
+        db.prepare_cached("SELECT at, event, text FROM timeline WHERE incident_id = ?1 ORDER BY at, id")?;
     let mut rows = statement.query([id])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -177,17 +181,20 @@ fn timeline(db: &Connection, id: i64) -> Result<Vec<TimelineEntry>, Failure> {
 }
 
 fn add_line(tx: &Transaction<'_>, id: i64, entry: &TimelineEntry) -> Result<(), Failure> {
-    tx.execute(
+    run(
+        tx,
         "INSERT OR IGNORE INTO timeline (incident_id, at, event, text) VALUES (?1, ?2, ?3, ?4)",
         params![id, nanos(entry.at), entry.event, entry.text],
     )?;
-    let lines: usize = tx.query_row(
+    let lines: usize = one(
+        tx,
         "SELECT count(*) FROM timeline WHERE incident_id = ?1",
         [id],
         |row| row.get::<_, u32>(0),
     )? as usize;
     if lines > TIMELINE_ENTRIES {
-        tx.execute(
+        run(
+            tx,
             "DELETE FROM timeline WHERE id IN (SELECT id FROM timeline WHERE incident_id = ?1 \
              ORDER BY id LIMIT ?2 OFFSET ?3)",
             params![id, (lines - TIMELINE_ENTRIES) as i64, TIMELINE_FIRST as i64],

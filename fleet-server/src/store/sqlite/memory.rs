@@ -8,7 +8,7 @@ use crate::store::{BoxId, BoxMemory, StoredReport};
 
 /// Boxes removed meanwhile are left out.
 pub(super) fn put(tx: &Transaction<'_>, memories: &[BoxMemory]) -> Result<(), Failure> {
-    let mut put = tx.prepare(
+    let mut put = tx.prepare_cached(
         "INSERT INTO memories (box_id, body) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM boxes WHERE id = ?1) \
          ON CONFLICT (box_id) DO UPDATE SET body = excluded.body",
     )?;
@@ -20,7 +20,7 @@ pub(super) fn put(tx: &Transaction<'_>, memories: &[BoxMemory]) -> Result<(), Fa
 
 /// Boxes removed meanwhile are left out.
 pub(super) fn put_reports(tx: &Transaction<'_>, reports: &[StoredReport]) -> Result<(), Failure> {
-    let mut put = tx.prepare(
+    let mut put = tx.prepare_cached(
         "INSERT INTO reports (box_id, received_at, body) \
          SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM boxes WHERE id = ?1) \
          ON CONFLICT (box_id) DO UPDATE SET received_at = excluded.received_at, body = excluded.body",
@@ -37,7 +37,7 @@ pub(super) fn put_reports(tx: &Transaction<'_>, reports: &[StoredReport]) -> Res
 
 /// All memories; one that cannot be read is left out (the box learns anew).
 pub(super) fn all(db: &Connection) -> Result<Vec<BoxMemory>, Failure> {
-    let mut statement = db.prepare("SELECT * FROM memories ORDER BY box_id")?;
+    let mut statement = db.prepare_cached("SELECT * FROM memories ORDER BY box_id")?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -52,7 +52,7 @@ pub(super) fn all(db: &Connection) -> Result<Vec<BoxMemory>, Failure> {
 
 /// All reports; one that cannot be read is left out (the box is asked for it with its next beat).
 pub(super) fn all_reports(db: &Connection) -> Result<Vec<StoredReport>, Failure> {
-    let mut statement = db.prepare("SELECT * FROM reports ORDER BY box_id")?;
+    let mut statement = db.prepare_cached("SELECT * FROM reports ORDER BY box_id")?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {

@@ -59,6 +59,8 @@ pub struct SqliteStore {
     copied_at: Option<Timestamp>,
     /// When what is over its time was forgotten.
     retained_at: Option<Timestamp>,
+    /// What `PRAGMA synchronous` was set to last.
+    level: &'static str,
 }
 
 impl SqliteStore {
@@ -88,9 +90,12 @@ impl SqliteStore {
         let path = &self.path;
         let fail = |err: Failure| err.into_store(path, doing);
         let level = if sync { "FULL" } else { "NORMAL" };
-        self.db
-            .pragma_update(None, "synchronous", level)
-            .map_err(|err| fail(err.into()))?;
+        if self.level != level {
+            self.db
+                .pragma_update(None, "synchronous", level)
+                .map_err(|err| fail(err.into()))?;
+            self.level = level;
+        }
         let tx = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::reserve::Reserve;
-use super::rows::classify;
+use super::rows::{STATEMENTS, classify};
 use super::snapshot::Snapshot;
 use super::{FILE, Failure, SNAPSHOT_FILE, SqliteStore, boxes, incidents, memory, schema, snapshot};
 use crate::store::{Loaded, Note, StoreError};
@@ -61,6 +62,30 @@ impl SqliteStore {
             stale: true,
             copied_at: None,
             retained_at: None,
+            level: "",
+        })
+    }
+}
+
+impl SqliteStore {
+    /// A store in memory alone, for simulations: the same tables and rules, and nothing of it outlives the value. Not to be
+    /// [`tidied`](crate::store::Store::tidy): it has no place for a second copy.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let path = PathBuf::from("memory");
+        let fail = |err| classify(&path, "opening it", err);
+        let mut db = Connection::open_in_memory().map_err(fail)?;
+        keep_statements(&db).map_err(fail)?;
+        db.execute_batch("PRAGMA foreign_keys = ON;").map_err(fail)?;
+        schema::migrate(&mut db).map_err(fail)?;
+        Ok(Self {
+            db,
+            reserve: Reserve::new(&path),
+            path,
+            loaded: None,
+            stale: false,
+            copied_at: None,
+            retained_at: None,
+            level: "",
         })
     }
 }
@@ -106,6 +131,7 @@ fn open_sound(path: &Path) -> Result<Found, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(fail)?;
     db.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
+    keep_statements(&db).map_err(fail)?;
     db.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
         .map_err(fail)?;
     let version = schema::version(&db).map_err(fail)?;
@@ -140,6 +166,13 @@ fn open_sound(path: &Path) -> Result<Found, StoreError> {
     } else {
         Found::Used(db)
     })
+}
+
+/// Statements stay compiled, whatever values are put into them next.
+fn keep_statements(db: &Connection) -> rusqlite::Result<()> {
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
 }
 
 /// Takes boxes and tokens from the second copy if the database has none of its own, or older ones.

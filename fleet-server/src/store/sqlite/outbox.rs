@@ -5,7 +5,7 @@ use protocol::incident::Incident;
 use rusqlite::{Connection, Transaction, params};
 
 use super::Failure;
-use super::rows::{instant, json, nanos, time, to_json};
+use super::rows::{instant, json, nanos, one, run, time, to_json};
 use crate::notify::outbox::OutboxRow;
 use crate::store::{LastDelivery, Pending, Told, Unheard};
 
@@ -24,7 +24,7 @@ const FIRST_THREAD: &str = "SELECT t.thread FROM outbox AS t WHERE t.incident_id
 
 /// Queues notifications in their order; one queued before (same receiver and key) is left as it is.
 pub(super) fn put(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), Failure> {
-    let mut put = tx.prepare(
+    let mut put = tx.prepare_cached(
         "INSERT OR IGNORE INTO outbox (receiver, incident_id, key, alert, queued_at, attempts, next_attempt_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
@@ -52,7 +52,7 @@ pub(super) fn due(
     now: Timestamp,
     limit: u32,
 ) -> Result<(Vec<OutboxRow>, Vec<i64>), Failure> {
-    let mut statement = db.prepare(&format!(
+    let mut statement = db.prepare_cached(&format!(
         "SELECT o.*, ({FIRST_THREAD}) AS first_thread {HEADS} AND (o.attempts = 0 OR o.next_attempt_at <= ?2 OR o.next_attempt_at > ?3) \
          ORDER BY o.id LIMIT ?4"
     ))?;
@@ -71,14 +71,14 @@ pub(super) fn due(
 
 pub(super) fn next_due(db: &Connection, receiver: &str) -> Result<Option<Timestamp>, Failure> {
     let sql = format!("SELECT min(o.next_attempt_at) {HEADS}");
-    let next: Option<i64> = db.query_row(&sql, [receiver], |row| row.get(0))?;
+    let next: Option<i64> = one(db, &sql, [receiver], |row| row.get(0))?;
     next.map(instant).transpose()
 }
 
 /// What was given up (its receiver had left the configuration) was told to nobody: should it come back, it hears that the
 /// incident is open.
 pub(super) fn told(db: &Connection) -> Result<Vec<Told>, Failure> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT o.incident_id, o.receiver, min(o.queued_at), max(o.queued_at) \
          FROM incidents AS i JOIN outbox AS o ON o.incident_id = i.id \
          WHERE i.resolved_at IS NULL AND o.outcome IS NOT 'abandoned' \
@@ -98,7 +98,7 @@ pub(super) fn told(db: &Connection) -> Result<Vec<Told>, Failure> {
 }
 
 pub(super) fn firing(db: &Connection, receiver: &str, limit: u32) -> Result<Vec<Incident>, Failure> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT i.body FROM incidents AS i WHERE i.resolved_at IS NULL \
          AND EXISTS (SELECT 1 FROM outbox AS o WHERE o.incident_id = i.id AND o.receiver = ?1) \
          AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.incident_id = i.id AND o.receiver = ?1 \
@@ -118,7 +118,8 @@ pub(super) fn delivered(
     at: Timestamp,
     thread: Option<&str>,
 ) -> Result<(), Failure> {
-    tx.execute(
+    run(
+        tx,
         "UPDATE outbox SET done_at = ?2, outcome = 'delivered', attempts = attempts + 1, last_error = NULL, \
          thread = ?3 WHERE id = ?1 AND done_at IS NULL",
         params![id, nanos(at), thread],
@@ -132,7 +133,8 @@ pub(super) fn attempt_failed(
     next: Timestamp,
     error: &str,
 ) -> Result<(), Failure> {
-    tx.execute(
+    run(
+        tx,
         "UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?2, last_error = ?3 \
          WHERE id = ?1 AND done_at IS NULL",
         params![id, nanos(next), cut(error)],
@@ -142,7 +144,8 @@ pub(super) fn attempt_failed(
 
 pub(super) fn abandon(tx: &Transaction<'_>, ids: &[i64], at: Timestamp) -> Result<(), Failure> {
     for id in ids {
-        tx.execute(
+        run(
+            tx,
             "UPDATE outbox SET done_at = ?2, outcome = 'abandoned' WHERE id = ?1",
             params![id, nanos(at)],
         )?;
@@ -151,7 +154,8 @@ pub(super) fn abandon(tx: &Transaction<'_>, ids: &[i64], at: Timestamp) -> Resul
 }
 
 pub(super) fn abandon_others(tx: &Transaction<'_>, known: &[String], at: Timestamp) -> Result<u64, Failure> {
-    let count = tx.execute(
+    let count = run(
+        tx,
         "UPDATE outbox SET done_at = ?2, outcome = 'abandoned' \
          WHERE done_at IS NULL AND receiver NOT IN (SELECT value FROM json_each(?1))",
         params![to_json(&known)?, nanos(at)],
@@ -160,7 +164,7 @@ pub(super) fn abandon_others(tx: &Transaction<'_>, known: &[String], at: Timesta
 }
 
 pub(super) fn pending(db: &Connection) -> Result<Vec<Pending>, Failure> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT receiver, count(*), min(queued_at) FROM outbox WHERE done_at IS NULL GROUP BY receiver ORDER BY receiver",
     )?;
     let mut rows = statement.query([])?;
@@ -180,7 +184,7 @@ pub(super) fn pending(db: &Connection) -> Result<Vec<Pending>, Failure> {
 /// of keeps nobody from hearing what waits there: they know where to look. A receiver at which nothing is
 /// tried does not fail, its worker does: there it does not count that another one took the same.
 pub(super) fn unheard(db: &Connection, tried_since: Timestamp) -> Result<Vec<Unheard>, Failure> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "WITH known AS (SELECT DISTINCT json_extract(i.body, '$.details.receiver') AS receiver \
          FROM incidents AS i JOIN outbox AS d ON d.incident_id = i.id \
          WHERE i.resolved_at IS NULL AND i.kind = 'receiver_failing' AND d.outcome = 'delivered'), \
@@ -206,7 +210,7 @@ pub(super) fn unheard(db: &Connection, tried_since: Timestamp) -> Result<Vec<Unh
 }
 
 pub(super) fn waiting_for(db: &Connection, incident: i64) -> Result<Vec<String>, Failure> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT DISTINCT receiver FROM outbox WHERE incident_id = ?1 AND done_at IS NULL ORDER BY receiver",
     )?;
     let rows = statement.query_map([incident], |row| row.get(0))?;
@@ -214,7 +218,7 @@ pub(super) fn waiting_for(db: &Connection, incident: i64) -> Result<Vec<String>,
 }
 
 pub(super) fn last_deliveries(db: &Connection) -> Result<Vec<LastDelivery>, Failure> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT receiver, max(done_at) FROM outbox WHERE outcome = 'delivered' GROUP BY receiver ORDER BY receiver",
     )?;
     let mut rows = statement.query([])?;

@@ -4,13 +4,31 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use protocol::names::BoxName;
-use rusqlite::{ErrorCode, Row};
+use rusqlite::{Connection, ErrorCode, Params, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
 use crate::directory::TokenHash;
 use crate::store::StoreError;
+
+/// Statements that are kept compiled; more than there are on the ways that are gone often.
+pub(super) const STATEMENTS: usize = 64;
+
+/// Runs a statement that is kept compiled for the next time; how many rows it changed.
+pub(super) fn run(db: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<usize> {
+    db.prepare_cached(sql)?.execute(values)
+}
+
+/// The one row of a query that is kept compiled for the next time.
+pub(super) fn one<T>(
+    db: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    db.prepare_cached(sql)?.query_row(values, read)
+}
 
 /// A time as the tables hold it: nanoseconds since 1970, exact until the year 2262.
 pub(super) fn nanos(at: Timestamp) -> i64 {

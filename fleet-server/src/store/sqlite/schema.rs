@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::rows::{one, run};
+
 /// "FlWd": tells our file from somebody else's.
 pub(super) const APPLICATION_ID: i64 = 0x466c_5764;
 /// The key in `meta` that counts changes of boxes, tokens, operators and codes.
@@ -122,15 +124,17 @@ pub(super) fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
 
 /// A figure in `meta`; 0 if it was never put.
 pub(super) fn meta(db: &Connection, key: &str) -> rusqlite::Result<i64> {
-    let found = db
-        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
-        .optional()?;
+    let found = one(db, "SELECT value FROM meta WHERE key = ?1", [key], |row| {
+        row.get(0)
+    })
+    .optional()?;
     Ok(found.unwrap_or(0))
 }
 
 /// Puts a figure into `meta`.
 pub(super) fn put_meta(tx: &Transaction<'_>, key: &str, value: i64) -> rusqlite::Result<()> {
-    tx.execute(
+    run(
+        tx,
         "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         params![key, value],
     )?;
