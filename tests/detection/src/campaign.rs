@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::baseline::BASELINES;
 use crate::fleet::{Fleet, Record, Setup, Strange};
+use crate::post::Told;
 use crate::profile::Profile;
 use crate::qos::Qos;
 use crate::schedule::{DAY_SECS, YEAR_SECS, draw};
@@ -34,6 +35,8 @@ pub struct Sum {
     pub ours: Qos,
     /// The baselines.
     pub baselines: Vec<Qos>,
+    /// What receivers were told.
+    pub told: Told,
     /// Box-days in which the box was not dead.
     pub box_days: f64,
     /// What should not have been, with its fleet.
@@ -80,6 +83,7 @@ impl Campaign<'_> {
         Sum {
             ours: total.ours,
             baselines: total.baselines,
+            told: total.told,
             box_days: total.alive_micros as f64 / 1e6 / DAY_SECS,
             strange,
             digest: total.digest,
@@ -105,6 +109,7 @@ impl Campaign<'_> {
 struct Total {
     ours: Qos,
     baselines: Vec<Qos>,
+    told: Told,
     alive_micros: u64,
     digest: u64,
     allowed_secs: Vec<u64>,
@@ -115,6 +120,7 @@ impl Default for Total {
         Self {
             ours: Qos::default(),
             baselines: vec![Qos::default(); BASELINES.len()],
+            told: Told::default(),
             alive_micros: 0,
             digest: 0,
             allowed_secs: vec![0; 64],
@@ -125,6 +131,7 @@ impl Default for Total {
 impl Total {
     fn add(&mut self, record: &Record) {
         self.ours.add(&record.ours);
+        self.told.add(record.told);
         for (sum, more) in self.baselines.iter_mut().zip(&record.baselines) {
             sum.add(more);
         }

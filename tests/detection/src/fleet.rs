@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use fleet_server::liveness::beat::WitnessAnswer;
 use fleet_server::liveness::time::Mono;
+use fleet_server::store::Store as _;
 
 use self::boxes::{Mode, SimBox};
 use self::queue::{Happening, Queue};
 use self::watch::Watch;
 pub use self::watch::{Record, Strange};
 use crate::client::{Around, Client, News, Outcome};
+use crate::desk::must;
 use crate::dice::Dice;
 use crate::path::{Broken, SYN_RTO, Sending, ServerTimes};
+use crate::post::Post;
 use crate::profile::{self, Profile};
 use crate::schedule::{Fault, What, after};
 use crate::server::{Server, Turn};
@@ -59,6 +62,7 @@ pub struct Fleet<'a> {
     times: ServerTimes,
     boxes: Vec<SimBox>,
     queue: Queue,
+    post: Post,
     watch: Watch,
     now: Mono,
     out: Vec<(Mono, Outcome)>,
@@ -70,6 +74,7 @@ impl<'a> Fleet<'a> {
         let mut fleet = Self::new(setup);
         let end = after(fleet.setup.days * crate::schedule::DAY_SECS);
         while fleet.step(end) {}
+        fleet.last_words();
         let allowed = fleet.server.allowed();
         fleet.watch.finish(end, &fleet.boxes, &allowed)
     }
@@ -79,7 +84,7 @@ impl<'a> Fleet<'a> {
         let times = server_times(setup.faults);
         let mut boxes = boxes::draw(&setup, now);
         let infos = boxes.iter().map(|one| one.info(&setup)).collect();
-        let settings = boxes::settings();
+        let settings = crate::desk::settings();
         let tolerance = settings.liveness.tolerance;
         let mut server = Server::new(settings, infos, now);
         let mut queue = Queue::new(setup.faults);
@@ -89,7 +94,10 @@ impl<'a> Fleet<'a> {
             one.busy_until = at + TRAIL;
             queue.push(at, Happening::Wake(one.ix.at()));
         }
-        let _ = server.turn();
+        let _ = server.turn(now);
+        let names = server.desk().receivers().to_vec();
+        let dice = Dice::of(&[setup.seed, setup.fleet, 7]);
+        let post = Post::new(&names, outages(setup.faults, names.len()), dice);
         let watch = Watch::new(boxes.len(), tolerance, now);
         Self {
             setup,
@@ -97,6 +105,7 @@ impl<'a> Fleet<'a> {
             times,
             boxes,
             queue,
+            post,
             watch,
             now,
             out: Vec::new(),
@@ -133,6 +142,8 @@ impl<'a> Fleet<'a> {
             Happening::Of(of, outcome) => self.outcome(of, outcome),
             Happening::Ask(of) => self.ask(of),
             Happening::Said(of, asked, answer) => self.said(of, asked, answer),
+            Happening::Post(receiver) => self.post(receiver),
+            Happening::Posted(receiver, turn) => self.posted(receiver, turn),
         }
         true
     }
@@ -147,6 +158,7 @@ impl<'a> Fleet<'a> {
             | What::Death(of)
             | What::Kill(of)
             | What::Hang(of) => of as usize..of as usize + 1,
+            What::ReceiverDown(_) => 0..0,
             What::Flap(site) => (site * per_site) as usize..((site + 1) * per_site) as usize,
             What::ServerPause | What::ServerRestart | What::ServerHalfCut(_) | What::ServerCut => {
                 0..self.boxes.len()
@@ -205,7 +217,8 @@ impl<'a> Fleet<'a> {
             | What::Rebind(_)
             | What::Freeze(_)
             | What::ServerHalfCut(_)
-            | What::ServerCut => {}
+            | What::ServerCut
+            | What::ReceiverDown(_) => {}
         }
     }
 
@@ -220,6 +233,7 @@ impl<'a> Fleet<'a> {
             What::ServerRestart => {
                 self.server.restart(fault.from(), self.now);
                 self.watch.restarted();
+                self.wake_workers();
             }
             What::Burst(_)
             | What::Flap(_)
@@ -227,7 +241,8 @@ impl<'a> Fleet<'a> {
             | What::Unlucky(_)
             | What::Freeze(_)
             | What::ServerHalfCut(_)
-            | What::ServerCut => {}
+            | What::ServerCut
+            | What::ReceiverDown(_) => {}
         }
     }
 
@@ -268,6 +283,7 @@ impl<'a> Fleet<'a> {
         if fault.what != What::ServerRestart {
             return;
         }
+        self.post.stopped();
         for of in 0..self.boxes.len() {
             let one = &self.boxes[of];
             let Mode::Active(client) = &one.mode else { continue };
@@ -432,11 +448,80 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    fn post(&mut self, receiver: usize) {
+        if self.later(Happening::Post(receiver)) {
+            return;
+        }
+        let store = self.server.desk().store();
+        let (ends, taken) = self.post.look(receiver, self.now, store, &self.times);
+        if let Some((at, turn)) = ends {
+            self.queue.push(at, Happening::Posted(receiver, turn));
+        }
+        for one in taken {
+            self.watch.taken(&one);
+        }
+    }
+
+    fn posted(&mut self, receiver: usize, turn: u64) {
+        if self.later(Happening::Posted(receiver, turn)) {
+            return;
+        }
+        let store = self.server.desk().store();
+        let (again, health) = self.post.settle((receiver, turn), self.now, store);
+        if again < Mono::NEVER {
+            self.queue.push(again, Happening::Post(receiver));
+        }
+        if let Some(health) = health {
+            let turn = self.server.receiver(&health, self.now);
+            self.heed(&turn);
+        }
+    }
+
+    fn wake_workers(&mut self) {
+        for receiver in 0..self.server.desk().receivers().len() {
+            self.queue.push(self.now, Happening::Post(receiver));
+        }
+    }
+
+    /// The time is over: nothing happens any more but that receivers are told of what was decided.
+    fn last_words(&mut self) {
+        while let Some((at, happening)) = self.queue.pop() {
+            self.now = at;
+            match happening {
+                Happening::Post(receiver) => self.post(receiver),
+                Happening::Posted(receiver, turn) => {
+                    let store = self.server.desk().store();
+                    let (again, _) = self.post.settle((receiver, turn), at, store);
+                    if again < Mono::NEVER {
+                        self.queue.push(again, Happening::Post(receiver));
+                    }
+                }
+                Happening::Ends(fault) if fault.what == What::ServerRestart => self.wake_workers(),
+                Happening::Soon(_)
+                | Happening::Begins(_)
+                | Happening::Ends(_)
+                | Happening::Wake(_)
+                | Happening::Of(..)
+                | Happening::Ask(_)
+                | Happening::Said(..) => {}
+            }
+        }
+        let waiting = must(self.server.desk().store().pending());
+        self.post.told.lost = waiting.iter().map(|one| one.count).sum();
+        self.watch.told(self.post.told);
+    }
+
     fn down(&self) -> bool {
         self.times.handled(self.now).is_none()
     }
 
     fn heed(&mut self, turn: &Turn) {
+        for receiver in 0..self.server.desk().receivers().len() {
+            let name = &self.server.desk().receivers()[receiver];
+            if turn.rows.iter().any(|row| row.receiver == *name) {
+                self.queue.push(self.now, Happening::Post(receiver));
+            }
+        }
         for ix in self.watch.heed(self.now, turn, &self.boxes) {
             let one = &mut self.boxes[ix.at()];
             if self.setup.witness && !one.asking {
@@ -445,6 +530,18 @@ impl<'a> Fleet<'a> {
             }
         }
     }
+}
+
+/// When each receiver takes nothing.
+fn outages(faults: &[Fault], receivers: usize) -> Vec<Vec<(Mono, Mono)>> {
+    let of = |receiver: usize| {
+        let own = faults.iter().filter(|fault| match fault.what {
+            What::ReceiverDown(of) => usize::from(of) == receiver,
+            _ => false,
+        });
+        own.map(|fault| (fault.from(), fault.to())).collect()
+    };
+    (0..receivers).map(of).collect()
 }
 
 fn server_times(faults: &[Fault]) -> ServerTimes {

@@ -19,6 +19,11 @@ pub fn broken(outcome: &Outcome<'_>) -> Vec<String> {
     none(ours.of(Wrong::Server), "boxes dark by the server's own doing");
     none(ours.of(Wrong::Short), "verdicts before the tolerance");
     none(ours.missed, "deaths not found");
+    none(outcome.sum.told.lost, "notifications lost");
+    none(
+        outcome.sum.told.wrong,
+        "notifications out of order or without a cause",
+    );
     let false_dark = ours.false_dark() as f64 * 1e4 / outcome.sum.box_days;
     // A few hundred box-years hold about ten times 10,000 box-days.
     if outcome.campaign.witness && false_dark >= FALSE_DARK_MAX {

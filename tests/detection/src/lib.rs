@@ -1,5 +1,5 @@
-//! How good the detector is, by number: fleets in virtual time, with the server's real liveness, incident and storm code
-//! and the watchdog's real plan of sending, in weather drawn from a seed.
+//! How good the detector is, by number: fleets in virtual time, with the server's real liveness, storm, incident,
+//! planning and outbox code and the watchdog's real plan of sending, in weather drawn from a seed.
 //!
 //! In the data's order:
 //! - [`dice`]: chance that is the same everywhere
@@ -8,7 +8,9 @@
 //! - [`path`]: what becomes of a message on its way
 //! - [`calm`]: beats in fair weather, in bulk
 //! - [`client`]: one box's watchdog, played out
-//! - [`server`]: judge and books, as their shell drives them
+//! - [`desk`]: who is told: the planner, and the outbox in memory
+//! - [`post`]: receivers, and how they are told
+//! - [`server`]: judge, books and desk, as their shell drives them
 //! - [`baseline`]: the detectors that ours is compared with
 //! - [`qos`]: what is counted
 //! - [`truth`]: what really was the matter
@@ -22,6 +24,8 @@ pub mod schedule;
 pub mod path;
 pub mod calm;
 pub mod client;
+pub mod desk;
+pub mod post;
 pub mod server;
 pub mod baseline;
 pub mod qos;

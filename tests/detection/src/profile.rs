@@ -122,5 +122,14 @@ pub const SERVER_HALF_CUTS_PER_YEAR: f64 = 8.0;
 /// … and both.
 pub const SERVER_CUTS_PER_YEAR: f64 = 8.0;
 
+/// A receiver's answer: lognormal with this median …
+pub const ANSWER_MEDIAN_SECS: f64 = 0.2;
+/// … and this shape: chats and paging services answer within a second.
+pub const ANSWER_SHAPE: f64 = 0.6;
+/// A receiver takes nothing for so long …
+pub const RECEIVER_DOWN_SECS: Secs = (30.0, 3600.0);
+/// … so often a receiver-year: 99.97 % of the time it does.
+pub const RECEIVER_DOWNS_PER_YEAR: f64 = 6.0;
+
 /// Boxes that an operator declared a witness for are asked at this pace while they are suspect.
 pub const WITNESS_EVERY_SECS: f64 = 1.0;

@@ -54,11 +54,56 @@ impl Wrong {
     }
 }
 
+/// How often what took how long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Times {
+    bins: Vec<u32>,
+    count: u64,
+    max_micros: u64,
+}
+
+impl Times {
+    fn put(&mut self, took: Duration) {
+        if self.bins.is_empty() {
+            self.bins = vec![0; BINS];
+        }
+        let micros = took.as_micros() as u64;
+        let bin = (micros / BIN_MICROS) as usize;
+        self.bins[bin.min(BINS - 1)] += 1;
+        self.count += 1;
+        self.max_micros = self.max_micros.max(micros);
+    }
+
+    /// The upper edge of the bin that this share does not exceed, seconds.
+    fn secs(&self, share: f64) -> f64 {
+        let wanted = (self.count as f64 * share).ceil().max(1.0) as u64;
+        let mut sum = 0;
+        for (bin, count) in self.bins.iter().enumerate() {
+            sum += u64::from(*count);
+            if sum >= wanted {
+                return (bin as u64 + 1) as f64 * BIN_MICROS as f64 / 1e6;
+            }
+        }
+        0.0
+    }
+
+    fn add(&mut self, other: &Self) {
+        if self.bins.is_empty() {
+            self.bins.clone_from(&other.bins);
+        } else {
+            for (sum, more) in self.bins.iter_mut().zip(&other.bins) {
+                *sum += more;
+            }
+        }
+        self.count += other.count;
+        self.max_micros = self.max_micros.max(other.max_micros);
+    }
+}
+
 /// One detector's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qos {
-    detected: Vec<u32>,
-    detected_max_micros: u64,
+    detected: Times,
     /// Deaths found.
     pub found: u64,
     /// Deaths not found before the box was back.
@@ -75,13 +120,15 @@ pub struct Qos {
     pub pages: u64,
     /// Pages about the server itself.
     pub pages_server: u64,
+    /// Pages about a receiver that takes nothing.
+    pub pages_receiver: u64,
+    told: Times,
 }
 
 impl Default for Qos {
     fn default() -> Self {
         Self {
-            detected: Vec::new(),
-            detected_max_micros: 0,
+            detected: Times::default(),
             found: 0,
             missed: 0,
             wrong: [0; WRONGS.len()],
@@ -90,6 +137,8 @@ impl Default for Qos {
             pages_5_min: 0,
             pages: 0,
             pages_server: 0,
+            pages_receiver: 0,
+            told: Times::default(),
         }
     }
 }
@@ -97,13 +146,7 @@ impl Default for Qos {
 impl Qos {
     /// A death was found after so long.
     pub fn detected(&mut self, after: Duration) {
-        if self.detected.is_empty() {
-            self.detected = vec![0; BINS];
-        }
-        let micros = after.as_micros() as u64;
-        let bin = (micros / BIN_MICROS) as usize;
-        self.detected[bin.min(BINS - 1)] += 1;
-        self.detected_max_micros = self.detected_max_micros.max(micros);
+        self.detected.put(after);
         self.found += 1;
     }
 
@@ -139,34 +182,29 @@ impl Qos {
         self.pages_5_min += u64::from(within(300));
     }
 
+    /// A page about a death was taken so long after it.
+    pub fn told_of(&mut self, after: Duration) {
+        self.told.put(after);
+    }
+
     /// Detection time that this share of the deaths did not exceed, seconds.
     pub fn detection_secs(&self, share: f64) -> f64 {
-        let wanted = (self.found as f64 * share).ceil().max(1.0) as u64;
-        let mut sum = 0;
-        for (bin, count) in self.detected.iter().enumerate() {
-            sum += u64::from(*count);
-            if sum >= wanted {
-                return (bin as u64 + 1) as f64 * BIN_MICROS as f64 / 1e6;
-            }
-        }
-        0.0
+        self.detected.secs(share)
     }
 
     /// The longest, seconds.
     pub fn detection_max_secs(&self) -> f64 {
-        self.detected_max_micros as f64 / 1e6
+        self.detected.max_micros as f64 / 1e6
+    }
+
+    /// Time from a death to the page that somebody's telephone has taken, not exceeded by this share, seconds.
+    pub fn told_secs(&self, share: f64) -> f64 {
+        self.told.secs(share)
     }
 
     /// Adds another fleet's.
     pub fn add(&mut self, other: &Self) {
-        if self.detected.is_empty() {
-            self.detected.clone_from(&other.detected);
-        } else {
-            for (sum, more) in self.detected.iter_mut().zip(&other.detected) {
-                *sum += more;
-            }
-        }
-        self.detected_max_micros = self.detected_max_micros.max(other.detected_max_micros);
+        self.detected.add(&other.detected);
         self.found += other.found;
         self.missed += other.missed;
         for (sum, more) in self.wrong.iter_mut().zip(other.wrong) {
@@ -177,6 +215,8 @@ impl Qos {
         self.pages_5_min += other.pages_5_min;
         self.pages += other.pages;
         self.pages_server += other.pages_server;
+        self.pages_receiver += other.pages_receiver;
+        self.told.add(&other.told);
     }
 }
 

@@ -124,6 +124,19 @@ impl Outcome<'_> {
                 figure(line.pages[2]),
             );
         }
+        let told = self.sum.told;
+        let _ = writeln!(
+            text,
+            "\nFrom a death to the page that on-call's receiver has taken: median {:.2} s, p99 {:.2} s. {} notifications to three \
+             receivers, {} attempts that failed, {} repeats after a restart; {} lost, {} out of order or without a cause.",
+            self.sum.ours.told_secs(0.5),
+            self.sum.ours.told_secs(0.99),
+            told.taken - told.repeats,
+            told.failed,
+            told.repeats,
+            told.lost,
+            told.wrong,
+        );
         text
     }
 
@@ -136,6 +149,11 @@ impl Outcome<'_> {
             "deaths_found": self.sum.ours.found, "pages_server": self.sum.ours.pages_server,
             "digest": format!("{:016x}", self.sum.digest), "detectors": lines,
             "server_caused": self.sum.ours.of(Wrong::Server),
+            "told": {
+                "median_secs": self.sum.ours.told_secs(0.5), "p99_secs": self.sum.ours.told_secs(0.99),
+                "taken": self.sum.told.taken, "repeats": self.sum.told.repeats, "failed": self.sum.told.failed,
+                "lost": self.sum.told.lost, "wrong": self.sum.told.wrong,
+            },
         })
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! It knows nothing of beats.
 
-use fleet_server::liveness::time::Mono;
+use fleet_server::liveness::time::{Moment, Mono};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
@@ -17,6 +18,9 @@ pub const YEAR_SECS: f64 = 365.25 * DAY_SECS;
 const SETTLE_SECS: f64 = 600.0;
 /// The server stops again no sooner than this.
 const BETWEEN_STOPS_SECS: f64 = 5.0;
+
+/// Receivers of [`CONFIG`](crate::desk::CONFIG).
+const RECEIVERS: u8 = 3;
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -57,6 +61,8 @@ pub enum What {
     ServerHalfCut(u8),
     /// Both are.
     ServerCut,
+    /// A receiver takes nothing.
+    ReceiverDown(u8),
 }
 
 impl Fault {
@@ -81,6 +87,12 @@ pub fn secs_of(at: Mono) -> f64 {
     (at.as_micros() as f64 - Mono::START.as_micros() as f64) / 1e6
 }
 
+/// Both clocks, which agree here.
+pub fn moment(mono: Mono) -> Moment {
+    let wall = Timestamp::UNIX_EPOCH + mono.since(Mono::default());
+    Moment { mono, wall }
+}
+
 /// Everything that happens to fleet number `fleet` within `days`, in order.
 pub fn draw(profile: &Profile, seed: u64, fleet: u64, days: f64) -> Vec<Fault> {
     let mut all = Vec::new();
@@ -97,6 +109,20 @@ pub fn draw(profile: &Profile, seed: u64, fleet: u64, days: f64) -> Vec<Fault> {
         });
     }
     of_server(horizon, &mut Dice::of(&[seed, fleet, 3]), &mut all);
+    for receiver in 0..RECEIVERS {
+        // A stream of its own: the boxes' weather is the same whatever receivers do.
+        let mut dice = Dice::of(&[seed, fleet, 6, u64::from(receiver)]);
+        poisson(
+            &mut dice,
+            horizon,
+            profile::RECEIVER_DOWNS_PER_YEAR,
+            &mut all,
+            |dice| {
+                let secs = dice.between(profile::RECEIVER_DOWN_SECS);
+                (secs, What::ReceiverDown(receiver))
+            },
+        );
+    }
     all.sort_by(|a, b| a.at_secs.total_cmp(&b.at_secs));
     one_stop_at_a_time(&mut all);
     all

@@ -1,9 +1,9 @@
-//! The server under test: its real judge, books and planner, as its shell drives them, without the shell.
+//! The server under test: its real judge, books, planner and outbox, as its shell drives them, without the shell.
 //!
 //! A tick that would do nothing is not made: [`Judge::next_look`] says when one might, and [`Judge::ticks_came`] stands
 //! for those between.
 
-use fleet_server::incident::change::Change;
+use fleet_server::incident::change::{Audience, Change};
 use fleet_server::incident::facts::BoxInfo;
 use fleet_server::incident::ledger::Ledger;
 use fleet_server::liveness::BoxIx;
@@ -11,24 +11,30 @@ use fleet_server::liveness::beat::{Arrival, OnTime, Refused, WitnessAnswer};
 use fleet_server::liveness::event::Event;
 use fleet_server::liveness::judge::Judge;
 use fleet_server::liveness::self_doubt::TICK;
-use fleet_server::liveness::time::{Moment, Mono};
+use fleet_server::liveness::time::Mono;
 use fleet_server::liveness::{ConnId, event};
+use fleet_server::notify::outbox::OutboxRow;
+use fleet_server::notify::plan::Nudge;
 use fleet_server::settings::Settings;
-use fleet_server::store::{BoxMemory, Loaded, StoredIncident};
+use fleet_server::store::{BoxMemory, Loaded};
 use fleet_server::sweep::restore::restore;
-use jiff::Timestamp;
 use protocol::api::Liveness;
-use protocol::incident::EventKind;
 
-/// Judge, books, and the time of the last tick.
+use crate::desk::Desk;
+use crate::post::Health;
+use crate::schedule::moment;
+
+/// Something in the books has to settle: they are looked at so often, in the place of each tick.
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Judge, books, desk, and the time of the last tick.
 #[derive(Debug)]
 pub struct Server {
     settings: Settings,
     boxes: Vec<BoxInfo>,
     judge: Judge,
     ledger: Ledger,
-    revisions: std::collections::BTreeMap<i64, u32>,
-    next_incident_id: i64,
+    desk: Desk,
     /// The grid of ticks counts from it.
     started: Mono,
     last_tick: Mono,
@@ -43,6 +49,8 @@ pub struct Turn {
     pub events: Vec<Event>,
     /// What the books made of it.
     pub changes: Vec<Change>,
+    /// Who is told, in the outbox by now.
+    pub rows: Vec<OutboxRow>,
 }
 
 impl Server {
@@ -54,12 +62,11 @@ impl Server {
         };
         let (judge, ledger) = restore(&settings, boxes.clone(), loaded, moment(now));
         Self {
+            desk: Desk::new(&settings),
             settings,
             boxes,
             judge,
             ledger,
-            revisions: std::collections::BTreeMap::new(),
-            next_incident_id: 1,
             started: now,
             last_tick: now,
             told: now,
@@ -72,17 +79,10 @@ impl Server {
             let record = self.judge.memory(info.ix, moment(end))?;
             Some(BoxMemory { id: info.id, record })
         };
-        let incidents = self.ledger.open_incidents().map(|incident| StoredIncident {
-            incident: incident.clone(),
-            revision: self.revisions.get(&incident.id).copied().unwrap_or(1),
-            ack: None,
-            timeline: Vec::new(),
-        });
+        let memories = self.boxes.iter().filter_map(remembered).collect();
         let loaded = Loaded {
-            memories: self.boxes.iter().filter_map(remembered).collect(),
-            incidents: incidents.collect(),
-            next_incident_id: self.next_incident_id,
-            ..Loaded::default()
+            memories,
+            ..self.desk.restart(&self.settings, moment(now))
         };
         let (judge, ledger) = restore(&self.settings, self.boxes.clone(), loaded, moment(now));
         self.judge = judge;
@@ -125,9 +125,22 @@ impl Server {
         self.last_tick = now;
     }
 
+    /// The outbox, and who is in it.
+    pub fn desk(&mut self) -> &mut Desk {
+        &mut self.desk
+    }
+
+    /// Incidents that are open now.
+    pub fn open_incidents(&self) -> usize {
+        self.ledger.open_incidents().count()
+    }
+
     /// The next tick that may do something.
     pub fn next_tick(&self) -> Mono {
-        let wanted = self.judge.next_look(self.last_tick);
+        let mut wanted = self.judge.next_look(self.last_tick).min(self.desk.next_look());
+        if self.ledger.is_settling() {
+            wanted = wanted.min(self.last_tick + SETTLING);
+        }
         if wanted == Mono::NEVER {
             return wanted;
         }
@@ -145,10 +158,17 @@ impl Server {
         }
         self.last_tick = now;
         self.judge.tick(moment(now));
-        let mut turn = self.turn();
-        let more = self.ledger.tick(moment(now));
-        self.count(&more);
-        turn.changes.extend(more);
+        let mut turn = self.turn(now);
+        let settled = self.ledger.tick(moment(now));
+        self.decide(settled, now, &mut turn);
+        let due = self.desk.due(moment(now));
+        let again = |nudge: Nudge| {
+            let to = Audience::Only(nudge.to);
+            self.ledger
+                .again(nudge.incident, nudge.event, nudge.text, moment(now), to)
+        };
+        let nudged: Vec<Change> = due.into_iter().filter_map(again).collect();
+        self.decide(nudged, now, &mut turn);
         turn
     }
 
@@ -181,31 +201,35 @@ impl Server {
     }
 
     /// What has happened since the last call.
-    pub fn turn(&mut self) -> Turn {
+    pub fn turn(&mut self, now: Mono) -> Turn {
         let events = self.judge.take_events();
         let mut changes = Vec::new();
         for event in &events {
             changes.extend(self.ledger.liveness(event));
         }
-        self.count(&changes);
-        Turn { events, changes }
+        let mut turn = Turn {
+            events,
+            ..Turn::default()
+        };
+        self.decide(changes, now, &mut turn);
+        turn
     }
 
-    fn count(&mut self, changes: &[Change]) {
-        for change in changes {
-            self.revisions.insert(change.incident.id, change.revision);
-            self.next_incident_id = self.next_incident_id.max(change.incident.id + 1);
-            if change.event == EventKind::Resolved {
-                self.revisions.remove(&change.incident.id);
-            }
-        }
+    /// A receiver's worker says how the receiver does.
+    pub fn receiver(&mut self, health: &Health, now: Mono) -> Turn {
+        let name = self.desk.receivers()[health.receiver].clone();
+        let said = self
+            .ledger
+            .receiver(&name, health.failing.as_deref(), moment(now));
+        let mut turn = Turn::default();
+        self.decide(said.into_iter().collect(), now, &mut turn);
+        turn
     }
-}
 
-/// Both clocks, which agree here.
-pub fn moment(mono: Mono) -> Moment {
-    let wall = Timestamp::UNIX_EPOCH + mono.since(Mono::default());
-    Moment { mono, wall }
+    fn decide(&mut self, changes: Vec<Change>, now: Mono, turn: &mut Turn) {
+        turn.rows.extend(self.desk.decided(&changes, moment(now)));
+        turn.changes.extend(changes);
+    }
 }
 
 /// Whether an event is a verdict on one box.

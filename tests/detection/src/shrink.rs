@@ -72,7 +72,11 @@ fn concerns(what: What, of: u32, campaign: &Campaign<'_>) -> bool {
         | What::Kill(at)
         | What::Hang(at) => at == of,
         What::Flap(site) => site == of / campaign.profile.boxes_per_site,
-        What::ServerPause | What::ServerRestart | What::ServerHalfCut(_) | What::ServerCut => true,
+        What::ServerPause
+        | What::ServerRestart
+        | What::ServerHalfCut(_)
+        | What::ServerCut
+        | What::ReceiverDown(_) => true,
     }
 }
 

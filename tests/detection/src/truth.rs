@@ -93,6 +93,14 @@ impl Truth {
         }
     }
 
+    /// Since when it was gone, if it was.
+    pub fn dead_since(self) -> Option<Mono> {
+        match self {
+            Self::Dead { since, .. } => Some(since),
+            Self::Alive { .. } => None,
+        }
+    }
+
     /// Counts it, and says whether it began a mistake.
     pub fn count(self, qos: &mut Qos) -> Option<Wrong> {
         match self {

@@ -1,13 +1,11 @@
 //! The boxes of a fleet: who they are, their way, and whether they are played out.
 
-use std::path::Path;
 use std::time::Duration;
 
 use fleet_server::incident::facts::BoxInfo;
 use fleet_server::liveness::beat::{Arrival, OnTime};
 use fleet_server::liveness::time::Mono;
 use fleet_server::liveness::{BoxIx, ConnId};
-use fleet_server::settings::Settings;
 use fleet_server::store::BoxId;
 use protocol::names::{BoxName, Labels};
 use protocol::witness::Targets;
@@ -19,8 +17,8 @@ use crate::client::{Around, Client, EVERY, Outcome};
 use crate::dice::Dice;
 use crate::path::{self, Broken, Interruption, Sending, ServerTimes};
 use crate::profile::Profile;
+use crate::schedule::moment;
 use crate::schedule::{Fault, What};
-use crate::server::moment;
 
 /// How a box is played.
 #[derive(Debug)]
@@ -87,12 +85,6 @@ pub(super) fn draw(setup: &Setup<'_>, now: Mono) -> Vec<SimBox> {
         .collect()
 }
 
-/// What every fleet's server runs by: the defaults.
-pub(super) fn settings() -> Settings {
-    let parsed = fleet_server::config::parse(Path::new("defaults.toml"), b"");
-    parsed.unwrap_or_else(|error| unreachable!("the defaults are a valid configuration: {error}"))
-}
-
 /// By box: what interrupts it. Who is gone cannot go again.
 fn interruptions(profile: &Profile, faults: &[Fault]) -> Vec<Vec<Interruption>> {
     let per_site = profile.boxes_per_site;
@@ -123,7 +115,8 @@ fn interruptions(profile: &Profile, faults: &[Fault]) -> Vec<Vec<Interruption>> 
             | What::ServerPause
             | What::ServerRestart
             | What::ServerHalfCut(_)
-            | What::ServerCut => {}
+            | What::ServerCut
+            | What::ReceiverDown(_) => {}
         }
     }
     all
@@ -134,7 +127,8 @@ impl SimBox {
         let site = format!("site-{}", self.ix.0 / setup.profile.boxes_per_site);
         BoxInfo {
             ix: self.ix,
-            id: BoxId(i64::from(self.ix.0)),
+            // The store's ids start at 1; 0 is the canary.
+            id: BoxId(i64::from(self.ix.0) + 1),
             name: BoxName::new(format!("box-{}", self.ix.0)).unwrap_or_else(|_| unreachable!("a fair name")),
             labels: Labels::from_texts([("site", site)]).unwrap_or_default(),
             witnesses: Targets::default(),

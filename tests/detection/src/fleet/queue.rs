@@ -25,6 +25,10 @@ pub(super) enum Happening {
     Of(usize, Outcome),
     /// A witness is to be asked about a box.
     Ask(usize),
+    /// A receiver's worker looks for something to send.
+    Post(usize),
+    /// What it sent with this number is answered.
+    Posted(usize, u64),
     /// It answered a question of then.
     Said(usize, Mono, WitnessAnswer),
 }

@@ -1,19 +1,21 @@
 //! Watches the detectors: what ours says, what the baselines would have said to the same arrivals, and what the truth
 //! was.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_server::incident::change::Change;
 use fleet_server::liveness::BoxIx;
 use fleet_server::liveness::beat::OnTime;
 use fleet_server::liveness::event::{Event, What};
 use fleet_server::liveness::time::Mono;
-use protocol::incident::{EventKind, Kind, Severity};
+use protocol::incident::{EventKind, Incident, Kind};
 use serde::Serialize;
 
 use super::MUST_FIND;
 use super::boxes::SimBox;
 use crate::baseline::{BASELINES, Seen};
+use crate::desk::ON_CALL;
+use crate::post::{Taken, Told};
 use crate::qos::{Qos, Wrong};
 use crate::schedule::{Fault, secs_of};
 use crate::server::{Turn, verdict};
@@ -35,6 +37,8 @@ pub struct Record {
     pub baselines: Vec<Qos>,
     /// Box-time in which the box was not dead, microseconds.
     pub alive_micros: u64,
+    /// What receivers were told.
+    pub told: Told,
     /// What should not have been.
     pub strange: Vec<Strange>,
     /// Of everything that was decided, in order: two runs of one seed have the same.
@@ -72,6 +76,9 @@ pub(super) struct Watch {
     boxes: Vec<Watched>,
     ours: Qos,
     baselines: Vec<Qos>,
+    /// Pages that are on their way, by incident: since when those in it are dead.
+    paging: BTreeMap<i64, Vec<Mono>>,
+    told: Told,
     strange: Vec<Strange>,
     digest: u64,
 }
@@ -92,6 +99,8 @@ impl Watch {
             boxes: (0..boxes).map(|_| one()).collect(),
             ours: Qos::default(),
             baselines: vec![Qos::default(); BASELINES.len()],
+            paging: BTreeMap::new(),
+            told: Told::default(),
             strange: Vec::new(),
             digest: 0xcbf2_9ce4_8422_2325,
         }
@@ -173,10 +182,38 @@ impl Watch {
             }
             self.note(3, now.as_micros(), of as u64);
         }
-        for change in &turn.changes {
-            self.page(now, change, turn, boxes);
+        for row in &turn.rows {
+            self.note(4, now.as_micros(), row.incident_id as u64);
+            if row.receiver == ON_CALL && row.alert.event == EventKind::Opened {
+                self.page(now, &row.alert.incident, turn, boxes);
+            }
         }
         suspects
+    }
+
+    /// A receiver took a notification.
+    pub(super) fn taken(&mut self, taken: &Taken) {
+        self.note(
+            5 + taken.receiver as u64,
+            taken.at.as_micros(),
+            taken.incident as u64,
+        );
+        if let Some(what) = taken.wrong {
+            self.strange(taken.at, u32::MAX as usize, what);
+        }
+        if taken.event == EventKind::Opened
+            && taken.receiver == 0
+            && let Some(since) = self.paging.remove(&taken.incident)
+        {
+            for death in since {
+                self.ours.told_of(taken.at.since(death));
+            }
+        }
+    }
+
+    /// What was told in all.
+    pub(super) fn told(&mut self, told: Told) {
+        self.told = told;
     }
 
     pub(super) fn finish(self, end: Mono, boxes: &[SimBox], allowed: &[Duration]) -> Record {
@@ -190,6 +227,7 @@ impl Watch {
             ours: self.ours,
             baselines: self.baselines,
             alive_micros: all.saturating_sub(dead),
+            told: self.told,
             strange: self.strange,
             digest: self.digest,
             allowed_secs,
@@ -222,28 +260,33 @@ impl Watch {
         Truth::of(&one.path, silence, now, self.tolerance)
     }
 
-    fn page(&mut self, now: Mono, change: &Change, turn: &Turn, boxes: &[SimBox]) {
-        let pages =
-            change.event == EventKind::Opened && change.notify && change.incident.severity == Severity::Page;
-        if !pages {
-            return;
-        }
-        if change.incident.kind == Kind::ServerBlind {
+    /// The person on call is to hear that something opened.
+    fn page(&mut self, now: Mono, incident: &Incident, turn: &Turn, boxes: &[SimBox]) {
+        if incident.kind == Kind::ServerBlind {
             self.ours.pages_server += 1;
             return;
         }
-        let about = change.incident.box_name.as_ref();
+        if incident.kind == Kind::ReceiverFailing {
+            self.ours.pages_receiver += 1;
+            return;
+        }
+        let about = incident.box_name.as_ref();
         let about = about.and_then(|name| name.as_str().strip_prefix("box-")?.parse::<usize>().ok());
         let members = turn.events.iter().filter_map(|event| match event {
             Event::StormOpened { members, .. } => Some(members.iter().map(|ix| ix.at())),
             _ => None,
         });
         let all: Vec<usize> = about.map_or_else(|| members.flatten().collect(), |of| vec![of]);
-        let healed = all
+        let truths: Vec<Truth> = all
             .into_iter()
-            .map(|of| self.truth(of, now, &boxes[of]).healed_after())
-            .max();
+            .map(|of| self.truth(of, now, &boxes[of]))
+            .collect();
+        let healed = truths.iter().map(|truth| truth.healed_after()).max();
+        let dead: Vec<Mono> = truths.iter().filter_map(|truth| truth.dead_since()).collect();
         self.ours.page(healed);
+        if !dead.is_empty() {
+            self.paging.insert(incident.id, dead);
+        }
     }
 
     /// What the baselines would have said between the last arrival and this one.
