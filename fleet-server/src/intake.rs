@@ -52,7 +52,7 @@ pub struct Intake {
 }
 
 /// What ingest, the sweep and readers share. Each lock is held for microseconds, and no two at once but the
-/// ledger's and then the inbox's, the desks' or the mutes'.
+/// ledger's and then the inbox's, the desks' or the mutes', and the judge's and then the inbox's.
 #[derive(Debug)]
 pub(crate) struct Shared {
     judge: Mutex<Judge>,
@@ -176,13 +176,17 @@ impl Intake {
             mono: at,
             wall: received,
         };
-        // Before the judge hears of the beat: whoever is told that the box is back finds its account.
         let account = beat.account.take();
         let explains = account.is_some();
-        if let Some(account) = account {
-            self.shared.inbox().explained(ix, Some(account));
+        {
+            let mut judge = self.shared.judge();
+            judge.beat(ix, now, &arrival(conn, &beat))?;
+            // In one with the judgement: who is told that the box is back finds its account; and what a refused beat says
+            // (a late one, another machine's) is not this box's word.
+            if let Some(account) = account {
+                self.shared.inbox().explained(ix, Some(account));
+            }
         }
-        self.shared.judge().beat(ix, now, &arrival(conn, &beat))?;
         let mut desks = lock(&self.shared.desks);
         if desks.len() <= ix.at() {
             desks.resize(ix.at() + 1, Desk::default());

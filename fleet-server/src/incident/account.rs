@@ -78,13 +78,9 @@ impl Ledger {
             return self.absence_ends(ix, &said, now);
         }
         let line = format!("{said}; it is finding out why");
-        self.waiting.ends.insert(
-            ix,
-            End {
-                said,
-                since: now.mono,
-            },
-        );
+        // Heard again and again (its watchdog ends and starts): the time runs from the first.
+        let since = self.waiting.ends.get(&ix).map_or(now.mono, |end| end.since);
+        self.waiting.ends.insert(ix, End { said, since });
         open.iter()
             .filter_map(|key| self.note(key, line.clone(), None, Tell::Timeline, now))
             .collect()

@@ -162,13 +162,13 @@ impl<K: Keep> Sweep<K> {
             let mut changes = self.drain(now);
             let untold = |incident| self.planner.is_untold(incident);
             changes.extend(self.muting.look(&self.intake.shared, now, untold));
-            let events = {
+            // Both at one moment: who came back among these has said why, and nobody else has.
+            let (events, accounts) = {
                 let mut judge = self.intake.shared.judge();
                 judge.tick(now);
-                judge.take_events()
+                let accounts = std::mem::take(&mut self.intake.shared.inbox().accounts);
+                (judge.take_events(), accounts)
             };
-            // A beat's account is there before the judge hears of the beat: so who came back among these has said why.
-            let accounts = std::mem::take(&mut self.intake.shared.inbox().accounts);
             for (ix, account) in accounts {
                 changes.extend(self.intake.shared.ledger().account(ix, account, now));
             }

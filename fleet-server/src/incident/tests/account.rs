@@ -84,6 +84,23 @@ fn a_box_that_is_finding_out_holds_the_end_back_and_no_longer_than_ten_seconds()
 }
 
 #[test]
+fn a_box_that_is_always_finding_out_anew_holds_no_longer() {
+    let mut ledger = ledger();
+    ledger.liveness(&dark(BOX, 6100));
+    let mut ends = Vec::new();
+    for ms in (43_000..60_000).step_by(4000) {
+        ledger.account(BOX, Some(pending().into()), at(ms));
+        let suspect = What::Suspect { closed: true };
+        ledger.liveness(&moved(BOX, ms, suspect));
+        ends.extend(ledger.liveness(&live(BOX, ms)));
+        ends.extend(pass(&mut ledger, ms, ms + 4000));
+    }
+    ends.retain(|change| change.event == EventKind::Resolved);
+    assert_eq!(ends.len(), 1);
+    assert!(ends[0].entry.at <= at(53_500).wall, "{}", ends[0].entry.at);
+}
+
+#[test]
 fn one_that_has_nothing_more_to_say_holds_nothing_back() {
     let mut ledger = ledger();
     ledger.liveness(&dark(BOX, 6100));
