@@ -47,19 +47,27 @@ pub struct Around {
 }
 
 impl Around {
+    /// Nothing was seen yet.
+    pub const fn new() -> Self {
+        Self {
+            worst: None,
+            tailscale: Vec::new(),
+        }
+    }
+
     /// Adds a look.
-    pub fn add(&mut self, sample: Sample) {
+    pub fn add(&mut self, sample: &Sample) {
         if let Some(new) = sample.pressure {
             let worst = self.worst.get_or_insert(new);
             worst.cpu = worst.cpu.max(new.cpu);
             worst.memory = worst.memory.max(new.memory);
             worst.io = worst.io.max(new.io);
         }
-        if let Some(state) = sample.tailscale
-            && self.tailscale.last() != Some(&state)
+        if let Some(state) = &sample.tailscale
+            && self.tailscale.last() != Some(state)
             && self.tailscale.len() < STATES
         {
-            self.tailscale.push(state);
+            self.tailscale.push(state.clone());
         }
     }
 
@@ -169,7 +177,7 @@ mod tests {
             (40.0, "Running, offline"),
             (20.0, "Running, offline"),
         ] {
-            around.add(look(cpu, state));
+            around.add(&look(cpu, state));
         }
         assert_eq!(
             around.lines().collect::<Vec<_>>(),

@@ -8,12 +8,14 @@
 //!    kills grew) → `oom`. systemd's own watchdog ended it, but later than it would have had systemd itself been
 //!    running ([`MANAGER_SLACK`]) → `machine_hung`: the service manager is the second witness. Otherwise →
 //!    `watchdog_only`.
+//!    A noted goodbye of the machine in the same boot (a soft reboot, a container with its host's boot id) → `reboot`.
 //! 3. A new boot. A kept panic → `power_or_crash` (`oom` if it says that memory ran out). The old boot's journal ends
-//!    with a shutdown → `reboot`; with an OOM kill near its end → `oom`; with anything else → `power_or_crash`. Without
-//!    a journal the record decides: a shutdown would have ended the process with SIGTERM, and it would have noted its
-//!    goodbye.
+//!    with a shutdown → `reboot` (and whatever else the kernel kept was no end); the machine's goodbye was noted →
+//!    `reboot`; the journal has an OOM kill near its end → `oom`; anything else → `power_or_crash`. Without a journal the
+//!    record decides alone: a shutdown would have ended the process with SIGTERM, and it would have noted its goodbye.
 //!
-//! A server that has never taken a beat of this box is told of the time since the process began, by rule 1.
+//! Where no record is left, or nobody could tell in time how the last process ended, the box knows only of the time since
+//! this one began → `unknown`.
 
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use uuid::Uuid;
 
 use super::around::Around;
 use super::journal::JournalEnd;
-use super::past::How;
+use super::past::{How, PANIC};
 use super::record::{Ended, Heard, Record};
 use super::silence::{Gap, Stamp, TIMED_OUT, Tried};
 use super::stalls::Stalls;
@@ -50,8 +52,6 @@ pub struct Story {
     pub before: Before,
     /// When nothing ran.
     pub stalls: Stalls,
-    /// How the box was meanwhile.
-    pub around: Around,
 }
 
 /// What was before this process.
@@ -59,6 +59,8 @@ pub struct Story {
 pub enum Before {
     /// Being found out; the record, once it is read.
     Asking(Option<Box<Record>>),
+    /// It was not found out in time; the record, if that was read. It may still come.
+    Late(Option<Box<Record>>),
     /// No process of ours has left a record.
     Nothing,
     /// This.
@@ -85,7 +87,6 @@ impl Story {
             watchdog,
             before: Before::Asking(None),
             stalls: Stalls::default(),
-            around: Around::default(),
         }
     }
 
@@ -96,7 +97,9 @@ impl Story {
 
     /// What the server at `url` had heard before this process.
     pub fn heard_before(&self, url: &str) -> Option<Heard> {
-        let (Before::Known(record, _) | Before::Asking(Some(record))) = &self.before else {
+        let (Before::Known(record, _) | Before::Asking(Some(record)) | Before::Late(Some(record))) =
+            &self.before
+        else {
             return None;
         };
         let heard = record.heard(url)?;
@@ -114,39 +117,36 @@ impl Story {
         let to = gap.reached.unwrap_or(now);
         let (from, found) = match (gap.taken, &self.before) {
             (Some(from), _) => (from, self.this_process(gap.tried, from, to)),
-            (None, Before::Nothing) => return self.never_heard(url, gap.tried, to),
+            (None, Before::Nothing | Before::Late(None)) => {
+                let long = to.since(self.began) >= FIRST_SILENCE;
+                (self.began, long.then(|| self.since_it_began(gap.tried, to))?)
+            }
             (None, Before::Asking(record)) => {
                 let from = record.as_deref().map(|record| record.taken(url).0);
                 return Some(Account::pending(from.unwrap_or(now).wall, to.wall));
             }
+            (None, Before::Late(Some(record))) => (record.taken(url).0, self.since_it_began(gap.tried, to)),
             (None, Before::Known(record, how)) => {
                 let from = record.taken(url);
-                (from.0, self.another_process(record, how, record.heard(url), from))
+                let heard = record.heard(url);
+                (from.0, self.another_process((record, how), heard, from, now))
             }
         };
-        Some(self.written(url, from, to, found))
+        Some(written(url, (from, to), found, gap.around))
     }
 
-    fn never_heard(&self, url: &str, tried: &[Tried], to: Stamp) -> Option<Account> {
-        let long = to.since(self.began) >= FIRST_SILENCE;
-        long.then(|| self.written(url, self.began, to, self.this_process(tried, self.began, to)))
-    }
-
-    fn written(&self, url: &str, from: Stamp, to: Stamp, found: Found) -> Account {
-        let mut evidence = found.evidence;
-        evidence.extend(self.around.lines());
-        let mut tried = found.tried;
-        tried.sort_by_key(|tried| std::cmp::Reverse(tried.times));
-        Account {
-            pending: false,
-            verdict: found.verdict,
-            from: from.wall,
-            to: to.wall,
-            summary: redact(&found.summary),
-            attempts: tried.iter().map(|tried| attempt(url, tried)).collect(),
-            evidence: evidence.iter().map(|line| redact(line)).collect(),
+    /// Nothing is known of what was before.
+    fn since_it_began(&self, tried: &[Tried], to: Stamp) -> Found {
+        let found = self.this_process(tried, self.began, to);
+        let began = clock(self.began.wall);
+        Found {
+            verdict: Verdict::Unknown,
+            summary: format!(
+                "nothing is known of the time before the watchdog began ({began}); since then: {}",
+                found.summary
+            ),
+            ..found
         }
-        .bounded()
     }
 
     fn this_process(&self, tried: &[Tried], from: Stamp, to: Stamp) -> Found {
@@ -202,10 +202,10 @@ impl Story {
     /// `from`: when the server last took a beat, and whether that was in the boot of `record`.
     fn another_process(
         &self,
-        record: &Record,
-        how: &How,
+        (record, how): (&Record, &How),
         heard: Option<&Heard>,
         from: (Stamp, bool),
+        now: Stamp,
     ) -> Found {
         let tried = heard.map(|heard| heard.tried.clone()).unwrap_or_default();
         let mut found = match how {
@@ -213,10 +213,15 @@ impl Story {
                 self.same_boot(record, ended.as_ref(), *oom_kills, from, &tried)
             }
             How::NewBoot {
-                up_since,
+                up_ms,
                 journal,
                 panics,
-            } => new_boot(record, *up_since, journal, panics),
+            } => {
+                // By the clock as it is now: at the start of a boot it may not have been set.
+                let up = Duration::from_millis(now.boot_ms.saturating_sub(*up_ms));
+                let up_since = now.wall.checked_sub(up).unwrap_or(Timestamp::MIN);
+                new_boot(record, up_since, journal, panics)
+            }
         };
         if let Some(main) = main_try(&tried)
             && found.verdict != Verdict::NetworkPath
@@ -258,6 +263,11 @@ impl Story {
         if !same {
             let what = "the machine was booted anew meanwhile, was not heard, and then the watchdog was started again";
             return found(Verdict::Unknown, what.to_owned());
+        }
+        if let Some(why) = record.goodbye.filter(|why| ends_the_machine(*why)) {
+            let off = span_text(down);
+            let what = format!("it was shut down in order ({why}), the kernel ran on; it was off for {off}");
+            return found(Verdict::Reboot, what);
         }
         let alone = record.alive.since(from);
         if let Some(main) = main_try(tried).filter(|_| alone > down) {
@@ -313,6 +323,23 @@ impl Story {
     }
 }
 
+fn written(url: &str, (from, to): (Stamp, Stamp), found: Found, around: &Around) -> Account {
+    let mut evidence = found.evidence;
+    evidence.extend(around.lines());
+    let mut tried = found.tried;
+    tried.sort_by_key(|tried| std::cmp::Reverse(tried.times));
+    Account {
+        pending: false,
+        verdict: found.verdict,
+        from: from.wall,
+        to: to.wall,
+        summary: redact(&found.summary),
+        attempts: tried.iter().map(|tried| attempt(url, tried)).collect(),
+        evidence: evidence.iter().map(|line| redact(line)).collect(),
+    }
+    .bounded()
+}
+
 fn new_boot(
     record: &Record,
     up_since: Timestamp,
@@ -336,7 +363,7 @@ fn new_boot(
                     .chain(end.signs.iter().cloned())
                     .map(|line| format!("journal: {line}")),
             );
-            match &end.last_line {
+            match end.last_line() {
                 Some(line) if end.in_order().is_none() => {
                     evidence.push(format!("the old boot's journal ends with: {line}"));
                 }
@@ -352,15 +379,15 @@ fn new_boot(
     });
     evidence.push(times);
     let journal = journal.as_ref().ok().filter(|end| end.last.is_some());
-    let memory = panics
-        .iter()
-        .any(|line| line.contains("Out of memory") || line.contains("out of memory"));
-    let (verdict, what) = if memory {
+    let in_order = journal.is_some_and(|end| end.in_order().is_some());
+    let panic = panics.iter().find(|line| line.contains(PANIC));
+    let of_memory = ["Out of memory", "out of memory", "deadlocked on memory"];
+    let (verdict, what) = if panic.is_some_and(|line| of_memory.iter().any(|text| line.contains(text))) {
         (Verdict::Oom, "the kernel panicked when memory ran out".to_owned())
-    } else if let Some(panic) = panics.first() {
+    } else if let Some(panic) = panic.or(panics.first().filter(|_| !in_order)) {
         (Verdict::PowerOrCrash, format!("the kernel crashed ({panic})"))
     } else if let Some(end) = journal {
-        by_journal(end)
+        by_journal(end, record.goodbye)
     } else {
         by_goodbye(record.goodbye)
     };
@@ -372,8 +399,9 @@ fn new_boot(
     }
 }
 
-fn by_journal(end: &JournalEnd) -> (Verdict, String) {
-    if end.in_order().is_some() {
+fn by_journal(end: &JournalEnd, goodbye: Option<GoodbyeWhy>) -> (Verdict, String) {
+    // A journal need not keep all: one that is full, or keeps warnings only, tells of no shutdown.
+    if end.in_order().is_some() || goodbye.is_some_and(ends_the_machine) {
         return (Verdict::Reboot, "it was shut down in order".to_owned());
     }
     match end.oom() {
@@ -385,6 +413,13 @@ fn by_journal(end: &JournalEnd) -> (Verdict, String) {
             Verdict::PowerOrCrash,
             "it went down without a shutdown: power cut, reset or crash".to_owned(),
         ),
+    }
+}
+
+fn ends_the_machine(why: GoodbyeWhy) -> bool {
+    match why {
+        GoodbyeWhy::Reboot | GoodbyeWhy::Poweroff | GoodbyeWhy::Halt | GoodbyeWhy::Kexec => true,
+        GoodbyeWhy::Suspend | GoodbyeWhy::WatchdogStopped => false,
     }
 }
 

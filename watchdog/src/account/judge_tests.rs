@@ -17,7 +17,6 @@ fn story(before: Before) -> Story {
         watchdog: Some(SECOND * 10),
         before,
         stalls: Stalls::default(),
-        around: Around::default(),
     }
 }
 
@@ -32,11 +31,14 @@ fn tried(step: Step, times: u64, from: u64, to: u64) -> Tried {
     }
 }
 
+const NOT_SEEN: &Around = &Around::new();
+
 fn never_heard() -> Gap<'static> {
     Gap {
         taken: None,
         reached: None,
         tried: &[],
+        around: NOT_SEEN,
     }
 }
 
@@ -94,7 +96,7 @@ fn another_boot(
         ..record()
     };
     let how = How::NewBoot {
-        up_since: at(105).wall,
+        up_ms: 105_000,
         journal,
         panics: panics.iter().map(|&line| line.to_owned()).collect(),
     };
@@ -110,6 +112,16 @@ fn a_new_boot() {
     let oom = [
         ("kernel", "Out of memory: Killed process 7 (hermes) total-vm:1kB"),
         ("app", "x"),
+    ];
+    let limit = [
+        (
+            "kernel",
+            "Memory cgroup out of memory: Killed process 7 (hermes) total-vm:1kB",
+        ),
+        (
+            "systemd",
+            "hermes.service: A process of this unit has been killed by the OOM killer.",
+        ),
     ];
     let unread = || Err("it was not read within 6s".to_owned());
     let table = [
@@ -144,6 +156,57 @@ fn a_new_boot() {
                 None,
                 journal(&[("app", "x")]),
                 &["dmesg.txt: Kernel panic - not syncing: Out of memory"],
+            ),
+        ),
+        (
+            "an oops long before, kept until the clean reboot",
+            Verdict::Reboot,
+            another_boot(None, journal(&reboot), &["dmesg.txt: Oops: 0002 [#1] SMP"]),
+        ),
+        (
+            "a panic at the end of a shutdown",
+            Verdict::PowerOrCrash,
+            another_boot(
+                None,
+                journal(&reboot),
+                &["dmesg.txt: Kernel panic - not syncing: x"],
+            ),
+        ),
+        (
+            "an oom kill that it survived, then a panic of another kind",
+            Verdict::PowerOrCrash,
+            another_boot(
+                None,
+                journal(&[("app", "x")]),
+                &[
+                    "dmesg.txt: Out of memory: Killed process 7 (x)",
+                    "dmesg.txt: Kernel panic - not syncing: Fatal exception",
+                ],
+            ),
+        ),
+        (
+            "a unit met its own limit, then the power went",
+            Verdict::PowerOrCrash,
+            another_boot(None, journal(&limit), &[]),
+        ),
+        (
+            "a journal that keeps warnings only, goodbye",
+            Verdict::Reboot,
+            another_boot(Some(GoodbyeWhy::Reboot), journal(&[("app", "x")]), &[]),
+        ),
+        (
+            "a shutdown planned for tonight, then the power went",
+            Verdict::PowerOrCrash,
+            another_boot(
+                None,
+                journal(&[
+                    (
+                        "systemd-logind",
+                        "The system will reboot at Sun 2026-11-22 03:00:00 UTC!",
+                    ),
+                    ("app", "x"),
+                ]),
+                &[],
             ),
         ),
         (
@@ -241,6 +304,24 @@ fn a_new_process_of_the_same_boot() {
         );
         account.validate("account").unwrap();
     }
+    let how = || How::SameBoot {
+        ended: ended("success", "0", 101),
+        oom_kills: 0,
+    };
+    for (goodbye, verdict) in [
+        (GoodbyeWhy::Reboot, Verdict::Reboot),
+        (GoodbyeWhy::WatchdogStopped, Verdict::WatchdogOnly),
+    ] {
+        let record = Record {
+            goodbye: Some(goodbye),
+            ..record()
+        };
+        assert_eq!(
+            of(record, how()).verdict,
+            verdict,
+            "a container shares its host's boot: {goodbye}"
+        );
+    }
     let nothing = How::SameBoot {
         ended: None,
         oom_kills: 0,
@@ -319,6 +400,7 @@ fn the_same_process_was_alive_or_nothing_ran() {
         taken: Some(at(151)),
         reached: Some(at(155)),
         tried: &[],
+        around: NOT_SEEN,
     };
     let account = story.account(URL, nothing_tried, at(170)).unwrap();
     assert_eq!(account.verdict, Verdict::NetworkPath, "the stall was before");
@@ -337,6 +419,60 @@ fn while_it_is_finding_out_it_says_so_and_since_when() {
 }
 
 #[test]
+fn what_was_not_found_out_in_time_is_unknown_and_not_the_network() {
+    let late = Before::Late(Some(Box::new(record())));
+    let account = story(late).account(URL, never_heard(), at(120)).unwrap();
+    assert_eq!((account.verdict, account.from), (Verdict::Unknown, at(100).wall));
+    assert!(
+        account
+            .summary
+            .starts_with("nothing is known of the time before the watchdog began ("),
+        "{}",
+        account.summary
+    );
+    assert!(
+        story(Before::Late(None))
+            .account(URL, never_heard(), at(113))
+            .is_none()
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_after_the_start_of_the_boot_tells_how_long_it_was_off() {
+    let how = How::NewBoot {
+        up_ms: 5000,
+        journal: journal(&[("app", "x")]),
+        panics: Vec::new(),
+    };
+    let record = Record {
+        boot_id: Uuid::from_u128(9),
+        ..record()
+    };
+    let mut story = story(Before::Known(Box::new(record), Box::new(how)));
+    let of_boot = |secs: u64, wall: Timestamp| Stamp {
+        wall,
+        boot_ms: secs * 1000,
+    };
+    story.began = of_boot(12, Timestamp::UNIX_EPOCH + SECOND * 12);
+    let unset = of_boot(20, Timestamp::UNIX_EPOCH + SECOND * 20);
+    let account = story.account(URL, never_heard(), unset).unwrap();
+    assert!(
+        account
+            .summary
+            .ends_with("for a time that its clock does not tell"),
+        "{}",
+        account.summary
+    );
+    let set = of_boot(30, at(425).wall);
+    let account = story.account(URL, never_heard(), set).unwrap();
+    assert!(
+        account.summary.ends_with("it was off for 5 min"),
+        "{}",
+        account.summary
+    );
+}
+
+#[test]
 fn a_server_that_never_heard_of_the_box_is_told_of_the_time_since_the_start() {
     let tried = [tried(Step::Dns, 3, 113, 119)];
     let gap = Gap {
@@ -344,14 +480,12 @@ fn a_server_that_never_heard_of_the_box_is_told_of_the_time_since_the_start() {
         ..never_heard()
     };
     let account = story(Before::Nothing).account(URL, gap, at(120)).unwrap();
-    assert_eq!(
-        (account.verdict, account.from),
-        (Verdict::NetworkPath, at(112).wall)
-    );
+    // It may have been booted anew; nothing is left that would tell.
+    assert_eq!((account.verdict, account.from), (Verdict::Unknown, at(112).wall));
     assert!(
         account
             .summary
-            .starts_with("resolving the server's name timed out for"),
+            .contains("since then: resolving the server's name timed out for"),
         "{}",
         account.summary
     );
@@ -386,7 +520,7 @@ proptest::proptest! {
         before.servers[0].silent = true;
         before.servers[0].tried = vec![Tried { detail, ..tried(Step::Tls, 3, 62, 99) }];
         let how = How::NewBoot {
-            up_since: at(105).wall,
+            up_ms: 105_000,
             journal: journal(&[(identifier.as_str(), message.as_str()); 9]),
             panics: vec![panic; 6],
         };

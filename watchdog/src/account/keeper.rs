@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -63,6 +64,8 @@ impl Keeper {
         if self.alive.is_none() {
             let mut options = File::options();
             options.write(true).create(true).truncate(false).mode(MODE);
+            // A link is not followed, and a pipe not waited for.
+            options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
             self.alive = options.open(memory.path().join(ALIVE_FILE)).ok();
         }
         if let Some(file) = &self.alive {
@@ -103,6 +106,11 @@ impl Keeper {
             let done = in_memory.and(on_disk).map_err(|error| error.to_string());
             let _ = tell.blocking_send(Told::Kept(done));
         });
+    }
+
+    /// A thread is at work.
+    pub fn is_writing(&self) -> bool {
+        self.writing
     }
 
     /// A thread is done.

@@ -18,27 +18,29 @@ use super::around::{Sample, oom_kills};
 use super::journal::{JournalEnd, LINES};
 use super::record::{ALIVE_FILE, ENDED_FILE, Ended, LINE_BYTES, RECORD_BYTES, RECORD_FILE, Record};
 use crate::checks::deadline::in_thread;
-use crate::clock::Moment;
 use crate::state_dir::open_plain;
 
 /// How long the journal may take to answer.
 pub const JOURNAL_LIMIT: Duration = Duration::from_secs(6);
 /// How long the files may take.
 const FILES_LIMIT: Duration = Duration::from_secs(3);
-/// Bytes of the journal's answer.
-const JOURNAL_BYTES: u64 = 512 * 1024;
+/// Bytes of the journal's answer: [`LINES`] of the longest messages that journalctl writes out (4096 bytes each; four
+/// times that as a list of numbers). They are read one by one, and the end of a boot stands in the last.
+const JOURNAL_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of its complaint.
 const COMPLAINT_BYTES: u64 = 1024;
 /// Where a panic is kept, on a machine with a place for it.
 const PSTORES: [&str; 2] = ["var/lib/systemd/pstore", "sys/fs/pstore"];
-/// Entries of those that are looked at.
-const PSTORE_ENTRIES: usize = 64;
+/// Entries of those that are looked at: a panic may be kept in fifty parts, and those of years stay.
+const PSTORE_ENTRIES: usize = 1024;
 /// How deep systemd-pstore puts them.
 const PSTORE_DEPTH: usize = 3;
 /// Bytes of an entry.
 const PSTORE_BYTES: u64 = 64 * 1024;
 /// Lines of panics that are kept.
 const PANIC_LINES: usize = 4;
+/// The kernel's word for the end.
+pub const PANIC: &str = "Kernel panic";
 /// A clock may have been set a little since.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
@@ -74,8 +76,9 @@ pub enum How {
     },
     /// In another boot.
     NewBoot {
-        /// When this boot's first process began, by the box's clock.
-        up_since: Timestamp,
+        /// When this boot's first process began: `CLOCK_BOOTTIME`, milliseconds. (The clock on the wall may not be set
+        /// yet.)
+        up_ms: u64,
         /// The end of that boot's journal, or why it cannot be read.
         journal: Result<JournalEnd, String>,
         /// Panics that the firmware kept.
@@ -96,13 +99,7 @@ pub fn read(state_dir: &Path, spare_dir: Option<&Path>, boot_id: Uuid) -> Option
 }
 
 /// Finds out how the process of `record` ended. Takes at most [`JOURNAL_LIMIT`].
-pub async fn find(
-    root: PathBuf,
-    spare_dir: Option<PathBuf>,
-    record: &Record,
-    boot_id: Uuid,
-    now: Moment,
-) -> How {
+pub async fn find(root: PathBuf, spare_dir: Option<PathBuf>, record: &Record, boot_id: Uuid) -> How {
     if record.boot_id == boot_id {
         let (began_ms, before) = (record.began.boot_ms, record.oom_kills);
         let same = in_thread(FILES_LIMIT, move |_| {
@@ -114,14 +111,15 @@ pub async fn find(
             oom_kills: 0,
         });
     }
-    let since = record.alive.wall - CLOCK_SLACK;
-    let up_since = up_since(&root, now);
+    let since = record.alive.wall.checked_sub(CLOCK_SLACK);
+    let since = since.unwrap_or(Timestamp::MIN);
+    let up_ms = up_ms(&root);
     let panics = in_thread(FILES_LIMIT, move |_| panics(&root, since));
     let journal = tokio::time::timeout(JOURNAL_LIMIT, journal(record.boot_id));
     let (panics, journal) = tokio::join!(panics, journal);
     let late = || Err(format!("it was not read within {}s", JOURNAL_LIMIT.as_secs()));
     How::NewBoot {
-        up_since,
+        up_ms,
         journal: journal.unwrap_or_else(|_| late()),
         panics: panics.unwrap_or_default(),
     }
@@ -161,8 +159,8 @@ pub async fn kernel_oom(since: Timestamp) -> Option<String> {
     command.arg("--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_TRANSPORT");
     let mut end = JournalEnd::default();
     let _ = tokio::time::timeout(JOURNAL_LIMIT, lines(command, |line| end.take(line))).await;
-    let (at, line) = end.ooms.pop()?;
-    (at >= since).then_some(line)
+    let kill = end.ooms.pop()?;
+    (kill.at >= since).then_some(kill.line)
 }
 
 /// Runs `command` and hands its lines to `each`, one by one: only what is wanted of them is kept.
@@ -172,13 +170,17 @@ async fn lines(mut command: Command, mut each: impl FnMut(&str)) -> Result<(), S
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| format!("journalctl: {error}"))?;
-    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
+    // Whoever starts a program waits until the disk has given its first page: a thread waits, not the loop that beats.
+    let spawned = tokio::task::spawn_blocking(move || command.spawn()).await;
+    let spawned = spawned.map_err(std::io::Error::other).and_then(|spawned| spawned);
+    let mut child = spawned.map_err(|error| format!("journalctl: {error}"))?;
+    let (Some(out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err("journalctl has no output".to_owned());
     };
-    let mut out = BufReader::new(out.take(JOURNAL_BYTES));
     let mut any = false;
-    let reading = async {
+    let any_line = &mut any;
+    let reading = async move {
+        let mut out = BufReader::new(out.take(JOURNAL_BYTES));
         let mut line = Vec::new();
         while out
             .read_until(b'\n', &mut line)
@@ -186,16 +188,25 @@ async fn lines(mut command: Command, mut each: impl FnMut(&str)) -> Result<(), S
             .map_err(|error| error.to_string())?
             > 0
         {
-            any = true;
+            *any_line = true;
             each(&String::from_utf8_lossy(&line));
             line.clear();
+        }
+        // What was cut off is the very end.
+        if out.get_ref().limit() == 0 {
+            return Err(format!(
+                "its last {LINES} lines are over {JOURNAL_BYTES} bytes long"
+            ));
         }
         Ok::<(), String>(())
     };
     let mut complaint = Vec::new();
-    let mut err = err.take(COMPLAINT_BYTES);
-    let complaining = err.read_to_end(&mut complaint);
-    let (read, _) = tokio::join!(reading, complaining);
+    let complaining = async {
+        let _ = (&mut err).take(COMPLAINT_BYTES).read_to_end(&mut complaint).await;
+        // What nobody reads would hold it up.
+        let _ = tokio::io::copy(&mut err, &mut tokio::io::sink()).await;
+    };
+    let (read, ()) = tokio::join!(reading, complaining);
     read?;
     let complaint = String::from_utf8_lossy(&complaint);
     match complaint.lines().map(str::trim).find(|line| !line.is_empty()) {
@@ -205,7 +216,7 @@ async fn lines(mut command: Command, mut each: impl FnMut(&str)) -> Result<(), S
 }
 
 /// When the first process began: right in a container, too, whose kernel is older than it.
-fn up_since(root: &Path, now: Moment) -> Timestamp {
+fn up_ms(root: &Path) -> u64 {
     const TICKS_A_SEC: u64 = 100;
     let stat = bytes(&root.join("proc/1/stat"), 4096);
     let stat = stat.map(|stat| String::from_utf8_lossy(&stat).into_owned());
@@ -213,10 +224,7 @@ fn up_since(root: &Path, now: Moment) -> Timestamp {
         let (_, rest) = stat.rsplit_once(')')?;
         rest.split_whitespace().nth(19)?.parse::<u64>().ok()
     });
-    let began = ticks.map_or(Duration::ZERO, |ticks| {
-        Duration::from_millis(ticks * 1000 / TICKS_A_SEC)
-    });
-    now.wall - now.boot.saturating_sub(began)
+    ticks.map_or(0, |ticks| ticks.saturating_mul(1000 / TICKS_A_SEC))
 }
 
 /// What the firmware kept of panics since then.
@@ -261,22 +269,23 @@ fn panic_lines(path: &Path, name: &str, found: &mut Vec<String>) {
         return;
     };
     let text = String::from_utf8_lossy(&bytes);
-    const TELLING: [&str; 5] = ["Kernel panic", "BUG:", "Oops", "Out of memory", "lockup"];
-    let before = found.len();
-    for line in text
-        .lines()
-        .filter(|line| TELLING.iter().any(|word| line.contains(word)))
-    {
-        if found.len() < PANIC_LINES {
-            found.push(format!("{name}: {}", line.trim()));
-        }
+    const TELLING: [&str; 5] = [PANIC, "BUG:", "Oops", "Out of memory", "lockup"];
+    // Some kernels keep their last words at an end in order, too.
+    const IN_ORDER: [&str; 4] = ["Shutdown#", "Restart#", "Halt#", "Poweroff#"];
+    let head = text.lines().next().unwrap_or_default().trim();
+    if IN_ORDER.iter().any(|word| head.starts_with(word)) {
+        return;
     }
-    if found.len() == before {
-        found.push(format!(
-            "{name}: {}",
-            text.lines().next().unwrap_or_default().trim()
-        ));
+    let telling = |line: &&str| TELLING.iter().any(|word| line.contains(word));
+    let mut lines: Vec<&str> = text.lines().filter(telling).collect();
+    // The panic itself stands last, and says most.
+    lines.sort_by_key(|line| !line.contains(PANIC));
+    if lines.is_empty() {
+        lines.push(head);
     }
+    let room = PANIC_LINES.saturating_sub(found.len());
+    let lines = lines.into_iter().take(room);
+    found.extend(lines.map(|line| format!("{name}: {}", line.trim())));
 }
 
 fn bytes(path: &Path, limit: u64) -> Option<Vec<u8>> {
@@ -363,6 +372,22 @@ mod tests {
             found,
             ["dmesg.txt: <0>[ 9.1] Kernel panic - not syncing: sysrq triggered crash"]
         );
+        let words = format!(
+            "Part1\n{}<0>[ 9.1] Kernel panic - not syncing: Fatal exception\n",
+            "<4>[ 8.1] Out of memory: Killed process 7 (x)\n".repeat(9)
+        );
+        std::fs::write(dir.join("dmesg.txt"), words).unwrap();
+        let found = panics(root.path(), Timestamp::UNIX_EPOCH);
+        assert!(
+            found.len() == PANIC_LINES && found[0].contains("Kernel panic"),
+            "{found:?}"
+        );
+        std::fs::write(
+            dir.join("dmesg.txt"),
+            "Shutdown#1 Part1\n<6>[ 9.1] reboot: Power down\n",
+        )
+        .unwrap();
+        assert!(panics(root.path(), Timestamp::UNIX_EPOCH).is_empty());
         assert!(panics(root.path(), Timestamp::MAX).is_empty());
         assert!(panics(Path::new("/nowhere"), Timestamp::UNIX_EPOCH).is_empty());
     }
@@ -371,18 +396,10 @@ mod tests {
     fn the_first_process_tells_since_when_it_is_up() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("proc/1")).unwrap();
-        let now = Moment {
-            wall: at(1000).wall,
-            boot: Duration::from_secs(5000),
-            monotonic: Duration::from_secs(5000),
-        };
-        assert_eq!(
-            up_since(root.path(), now),
-            at(1000).wall - Duration::from_secs(5000)
-        );
+        assert_eq!(up_ms(root.path()), 0, "with the kernel");
         let stat = "1 (a b) c) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 499000 1 2 3";
         std::fs::write(root.path().join("proc/1/stat"), stat).unwrap();
-        assert_eq!(up_since(root.path(), now), at(990).wall);
+        assert_eq!(up_ms(root.path()), 4_990_000);
     }
 
     #[tokio::test]
@@ -401,5 +418,17 @@ mod tests {
         let (error, _) = run("echo No journal files were opened >&2; exit 1").await;
         assert_eq!(error.unwrap_err(), "journalctl: No journal files were opened");
         assert_eq!(run("true").await, (Ok(()), vec![]), "a boot without a journal");
+        // The longest lines of all, and a complaint that fills its pipe.
+        let (done, seen) = run(
+            "head -c 200000 /dev/zero >&2; for n in $(seq 200); do head -c 16000 /dev/zero | tr '\\0' x; echo; done; \
+             echo the end",
+        )
+        .await;
+        assert_eq!((done, seen.last().map(String::as_str)), (Ok(()), Some("the end")));
+        let (error, _) = run("yes").await;
+        assert!(
+            error.unwrap_err().contains("are over"),
+            "without its end it tells nothing"
+        );
     }
 }

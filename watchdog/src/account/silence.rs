@@ -13,6 +13,7 @@ use protocol::account::Step;
 use protocol::limits;
 use serde::{Deserialize, Serialize};
 
+use super::around::{Around, Sample};
 use crate::clock::Moment;
 
 /// The fault of a step that did not end in time.
@@ -74,6 +75,7 @@ pub struct Silence {
     /// The server does not want accounts.
     refused: bool,
     tried: Vec<Tried>,
+    around: Around,
 }
 
 /// What is to be explained.
@@ -85,6 +87,8 @@ pub struct Gap<'a> {
     pub reached: Option<Stamp>,
     /// How the tries of this process ended.
     pub tried: &'a [Tried],
+    /// How the box was meanwhile.
+    pub around: &'a Around,
 }
 
 impl Silence {
@@ -95,6 +99,7 @@ impl Silence {
             reached: None,
             refused: false,
             tried: Vec::new(),
+            around: Around::new(),
         }
     }
 
@@ -110,6 +115,7 @@ impl Silence {
             taken: self.taken,
             reached: self.reached,
             tried: &self.tried,
+            around: &self.around,
         })
     }
 
@@ -143,9 +149,7 @@ impl Silence {
             self.reached.get_or_insert(now);
             return;
         }
-        self.taken = Some(now);
-        self.reached = None;
-        self.tried.clear();
+        self.ends(now);
     }
 
     /// There is nothing to explain about what was before this process.
@@ -153,8 +157,21 @@ impl Silence {
         if self.taken.is_none()
             && let Some(reached) = self.reached.take()
         {
-            self.taken = Some(reached);
-            self.tried.clear();
+            self.ends(reached);
+        }
+    }
+
+    fn ends(&mut self, at: Stamp) {
+        self.taken = Some(at);
+        self.reached = None;
+        self.tried.clear();
+        self.around = Around::new();
+    }
+
+    /// How the box is at `now`: of interest while beats fail.
+    pub fn seen(&mut self, now: Stamp, every: Duration, sample: &Sample) {
+        if self.is_silent(now, every) {
+            self.around.add(sample);
         }
     }
 
@@ -276,6 +293,24 @@ mod tests {
         assert_eq!(silence.tried().len(), limits::ATTEMPTS);
         let most = silence.tried().iter().max_by_key(|tried| tried.times).unwrap();
         assert_eq!((most.step, most.times, most.first), (Step::Connect, 50, at(0)));
+    }
+
+    #[test]
+    fn what_was_seen_belongs_to_the_silence_in_which_it_was_seen() {
+        let sample = |state: &str| Sample {
+            pressure: None,
+            tailscale: Some(state.to_owned()),
+        };
+        let mut silence = calm();
+        silence.seen(at(1000), SECOND, &sample("in the calm"));
+        silence.seen(at(5000), SECOND, &sample("in the first"));
+        silence.answered(at(6000), SECOND, true);
+        silence.seen(at(12_000), SECOND, &sample("in the second"));
+        let gap = silence.gap(at(13_000), SECOND).unwrap();
+        assert_eq!(
+            gap.around.lines().collect::<Vec<_>>(),
+            ["tailscale: in the second"]
+        );
     }
 
     #[test]

@@ -48,6 +48,8 @@ const TOKEN_RETRY: Duration = Duration::from_secs(5);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// For so long the box may say that it is still finding out why it was not heard.
 const ASKING_MAX: Duration = Duration::from_secs(8);
+/// Once everything is said, the goodbye's record is waited for so long: a disk may hang.
+const NOTED_MAX: Duration = Duration::from_secs(1);
 /// News of units that wait; the manager's own queue waits behind it.
 const NEWS: usize = 32;
 
@@ -120,6 +122,8 @@ struct Resident {
     notifier: Notifier,
     leaving: Option<Leaving>,
     terminating: bool,
+    /// After this nothing is waited for any more.
+    noted_by: Instant,
     look_at: Instant,
     token_at: Instant,
     status_at: Instant,
@@ -194,6 +198,7 @@ impl Resident {
             notifier,
             leaving: None,
             terminating: false,
+            noted_by: now,
             look_at: now,
             token_at: now,
             status_at: now,
@@ -255,7 +260,7 @@ impl Resident {
         self.read_record();
         loop {
             let wake = self.drive();
-            if self.terminating && self.leaving.as_ref().is_none_or(|leaving| leaving.quiet) {
+            if self.terminating && self.is_done() {
                 return;
             }
             tokio::select! {
@@ -268,6 +273,13 @@ impl Resident {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
+    }
+
+    /// All is said, and what the next process needs is noted down.
+    fn is_done(&self) -> bool {
+        let (now, _) = clocks();
+        let said = self.leaving.as_ref().is_none_or(|leaving| leaving.quiet);
+        said && (!self.keeper.is_writing() || now >= self.noted_by)
     }
 
     /// Does everything that is due; when to look again.
@@ -322,7 +334,8 @@ impl Resident {
                 .min(wake);
         }
         if let Some(leaving) = &self.leaving {
-            wake = wake.min(leaving.until);
+            let noted = self.terminating && leaving.quiet;
+            wake = wake.min(if noted { self.noted_by } else { leaving.until });
         }
         if self.notifier.watchdog_every().is_some() {
             wake = wake.min(self.alive_at);
@@ -523,6 +536,7 @@ impl Resident {
             tracing::info!(all_servers_know = all_know, "goodbye said");
             leaving.quiet = true;
             leaving.until = now + self.settings.heartbeat.back_within;
+            self.noted_by = now + NOTED_MAX;
             // logind waits for this.
             drop(leaving.said.take());
         }
@@ -545,6 +559,8 @@ impl Resident {
         self.terminating = true;
         self.notifier.stopping();
         if self.leaving.as_ref().is_some_and(|leaving| leaving.quiet) {
+            let (now, _) = clocks();
+            self.noted_by = now + NOTED_MAX;
             return;
         }
         let why = logind::going_down().await.unwrap_or(GoodbyeWhy::WatchdogStopped);

@@ -19,6 +19,7 @@ use super::lane::{self, Answer, Fault, Happened, LaneError, LaneEvent, Order, Pr
 use super::plan::{Action, LANES, Plan};
 use super::target::Target;
 use super::voice::Voice;
+use crate::account::around::Sample;
 use crate::account::judge::Story;
 use crate::account::record::Heard;
 use crate::account::silence::{Silence, Stamp, TIMED_OUT};
@@ -147,9 +148,9 @@ impl Sender {
         silent.then(|| now.since(self.silence.taken().unwrap_or(began)))
     }
 
-    /// Whether it has nothing to explain.
-    pub fn is_calm(&self, now: Stamp) -> bool {
-        self.silence.gap(now, self.plan.interval()).is_none()
+    /// How the box is at `now`: of interest while this server takes no beat.
+    pub fn seen(&mut self, now: Stamp, sample: &Sample) {
+        self.silence.seen(now, self.plan.interval(), sample);
     }
 
     /// For the record: what this server has heard, as far as `story` knows.

@@ -33,21 +33,28 @@ impl Resident {
 
     pub(super) fn told(&mut self, told: Told) {
         match told {
-            Told::Before(None) => self.nothing_before(),
+            Told::Before(None) => self.nothing_before(Before::Nothing),
             Told::Before(Some(record)) => self.found_record(record),
-            Told::How(how) => {
-                let asking = std::mem::replace(&mut self.story.before, Before::Nothing);
-                if let Before::Asking(Some(record)) = asking {
+            // However late: a server that has not been reached since is still told.
+            Told::How(how) => match std::mem::replace(&mut self.story.before, Before::Nothing) {
+                Before::Asking(Some(record)) | Before::Late(Some(record)) => {
                     self.story.before = Before::Known(record, how);
                     for sender in &mut self.senders {
                         sender.plan().urge();
                     }
-                } else {
-                    // Too late: it has been given up.
-                    self.story.before = asking;
+                }
+                before
+                @ (Before::Asking(None) | Before::Late(None) | Before::Nothing | Before::Known(..)) => {
+                    self.story.before = before;
+                }
+            },
+            Told::Sample(sample) => {
+                let (now, _) = clocks();
+                let at = moment(now).into();
+                for sender in &mut self.senders {
+                    sender.seen(at, &sample);
                 }
             }
-            Told::Sample(sample) => self.story.around.add(sample),
             Told::Kept(done) => {
                 self.keeper.kept();
                 match done {
@@ -65,9 +72,10 @@ impl Resident {
         }
     }
 
-    fn nothing_before(&mut self) {
+    /// There is nothing to explain to a server that has been reached: `why` (nothing, or not in time).
+    fn nothing_before(&mut self, why: Before) {
         if self.story.is_asking() {
-            self.story.before = Before::Nothing;
+            self.story.before = why;
             for sender in &mut self.senders {
                 sender.silence().nothing_before();
             }
@@ -75,24 +83,32 @@ impl Resident {
     }
 
     fn found_record(&mut self, record: Box<Record>) {
-        if !self.story.is_asking() {
-            return;
-        }
-        let (now, _) = clocks();
-        let (now, boot_id, tell) = (moment(now), self.story.boot_id, self.tell.clone());
-        let (spare, of) = (self.settings.spare_dir.clone(), record.clone());
-        self.story.before = Before::Asking(Some(record));
+        let of = record.clone();
+        self.story.before = match self.story.before {
+            Before::Asking(_) => Before::Asking(Some(record)),
+            Before::Late(_) => Before::Late(Some(record)),
+            Before::Nothing | Before::Known(..) => return,
+        };
+        let (boot_id, tell) = (self.story.boot_id, self.tell.clone());
+        let spare = self.settings.spare_dir.clone();
         self.tasks.spawn(async move {
-            let how = past::find("/".into(), spare, &of, boot_id, now).await;
+            let how = past::find("/".into(), spare, &of, boot_id).await;
             let _ = tell.send(Told::How(Box::new(how))).await;
         });
+    }
+
+    fn gives_up(&mut self) {
+        if let Before::Asking(record) = &mut self.story.before {
+            let record = record.take();
+            self.nothing_before(Before::Late(record));
+        }
     }
 
     /// Keeps the record, and looks around while beats fail. Never waits.
     pub(super) fn note_down(&mut self, now: Instant, moment: Moment) {
         if self.story.is_asking() {
             if now >= self.asking_until {
-                self.nothing_before();
+                self.gives_up();
             }
             // The last process's record is not overwritten before it is read.
             if matches!(self.story.before, Before::Asking(None)) {
@@ -120,9 +136,8 @@ impl Resident {
                     let _ = tell.send(Told::Sample(sample)).await;
                 });
             }
-        } else if self.sampled_at.is_some() && self.senders.iter().all(|sender| sender.is_calm(at)) {
+        } else {
             self.sampled_at = None;
-            self.story.around = around::Around::default();
         }
         while self.tasks.try_join_next().is_some() {}
         self.keeper.alive(moment);

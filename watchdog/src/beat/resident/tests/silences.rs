@@ -133,3 +133,43 @@ async fn a_server_that_refuses_accounts_does_not_silence_the_box() {
     );
     a_box.end().await;
 }
+
+fn record_of(a_box: &Watchdog) -> Record {
+    Record::parse(&std::fs::read(a_box.dir.path().join(RECORD_FILE)).unwrap()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_told_to_stop_ends_after_its_goodbye_is_noted_down() {
+    let server = Server::start().await;
+    let mut a_box = Watchdog::start(&[&server.url], "");
+    sleep(SECOND * 5 + SHORT).await;
+    assert_eq!(record_of(&a_box).goodbye, None);
+    drop(a_box.stop.take());
+    (&mut a_box.ended).await.unwrap();
+    assert_eq!(record_of(&a_box).goodbye, Some(GoodbyeWhy::WatchdogStopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_with_an_impossible_time_ends_no_process() {
+    let server = Server::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), "t0ken\n").unwrap();
+    let never = Stamp {
+        wall: Timestamp::MIN,
+        boot_ms: u64::MAX,
+    };
+    let record = Record {
+        boot_id: Uuid::from_u128(99),
+        session: Uuid::from_u128(1),
+        began: never,
+        alive: never,
+        goodbye: None,
+        oom_kills: Some(u64::MAX),
+        servers: Vec::new(),
+    };
+    std::fs::write(dir.path().join(RECORD_FILE), serde_json::to_vec(&record).unwrap()).unwrap();
+    let a_box = Watchdog::start_in(dir, &[&server.url], "");
+    sleep(SECOND * 12).await;
+    assert_eq!(whole(&server).len(), 1, "{:#?}", accounts(&server));
+    a_box.end().await;
+}
