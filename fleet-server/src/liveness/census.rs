@@ -18,6 +18,8 @@ pub const RECENT: Duration = Duration::from_secs(10);
 /// Intervals up to this are *quick*. Quick and slow boxes are counted apart: when arrivals stop, the quick ones are
 /// overdue long before the first slow one can be.
 pub const QUICK: Duration = Duration::from_secs(5);
+/// Boxes with intervals up to this are *steady*: of a few of them somebody is heard at any time.
+pub const STEADY: Duration = Duration::from_secs(1);
 /// Labels that group boxes, at most.
 pub const GROUP_LABELS: usize = 4;
 
@@ -71,6 +73,15 @@ pub struct Count {
     pub overdue: u32,
 }
 
+impl Count {
+    fn and(self, other: Self) -> Self {
+        Self {
+            expected: self.expected + other.expected,
+            overdue: self.overdue + other.overdue,
+        }
+    }
+}
+
 /// The counts of all groups.
 #[derive(Debug, Clone)]
 pub struct Census {
@@ -85,7 +96,8 @@ pub struct Census {
 #[derive(Debug, Clone)]
 struct Slot {
     group: Group,
-    counts: [Count; 2],
+    /// By [`pace`].
+    counts: [Count; 3],
     /// Boxes in it, and storms over it.
     held: u32,
 }
@@ -143,17 +155,20 @@ impl Census {
 
     /// The count to judge `group` by: its quick boxes, or its slow ones where fewer than `floor` are quick.
     pub fn count(&self, group: GroupIx, floor: u32) -> Count {
-        let [quick, slow] = self.groups[group.0 as usize].counts;
+        let [steady, quick, slow] = self.groups[group.0 as usize].counts;
+        let quick = steady.and(quick);
         if quick.expected >= floor { quick } else { slow }
+    }
+
+    /// Those of `group` that beat at least each [`STEADY`].
+    pub fn steady(&self, group: GroupIx) -> Count {
+        self.groups[group.0 as usize].counts[0]
     }
 
     /// All boxes of `group`, quick and slow.
     pub fn all(&self, group: GroupIx) -> Count {
-        let [quick, slow] = self.groups[group.0 as usize].counts;
-        Count {
-            expected: quick.expected + slow.expected,
-            overdue: quick.overdue + slow.overdue,
-        }
+        let [steady, quick, slow] = self.groups[group.0 as usize].counts;
+        steady.and(quick).and(slow)
     }
 
     /// For each label the groups by it, without the fleet: every label divides the boxes in its own way.
@@ -213,5 +228,5 @@ impl Census {
 }
 
 fn pace(every: Duration) -> usize {
-    usize::from(every > QUICK)
+    usize::from(every > STEADY) + usize::from(every > QUICK)
 }

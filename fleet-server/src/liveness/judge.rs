@@ -107,8 +107,8 @@ impl Judge {
     /// A silent box's host has stopped answering its witnesses as well: it is dark. `false`: nobody is judged now (a
     /// server that is cut off reaches no host), so the witnesses must say so again.
     pub fn host_lost(&mut self, ix: BoxIx, now: Moment) -> bool {
-        let quick = self.tracker.census.count(GroupIx::FLEET, AIR_MIN);
-        let deaf = quick.expected >= AIR_MIN && self.tracker.is_dead_air(now.mono);
+        let steady = self.tracker.census.steady(GroupIx::FLEET);
+        let deaf = steady.expected >= AIR_MIN && self.tracker.is_dead_air(now.mono);
         let doubtful = deaf || !self.ready(now.mono);
         if !doubtful && self.tracker.state(ix) == Some(Liveness::Silent) {
             self.tracker.carry_out(ix, Verdict::Dark(Cause::HostLost), now);
@@ -209,8 +209,8 @@ impl Judge {
     /// A verdict waits until somebody else was heard after it fell due: a server that hears nobody at that moment may be
     /// what is silent. Where nobody (or hardly anybody) beats, there is nobody to wait for.
     fn hear_first(&self, due: &mut Vec<Proposal>, now: Mono) {
-        let quick = self.tracker.census.count(GroupIx::FLEET, AIR_MIN);
-        if quick.expected >= AIR_MIN && quick.expected - quick.overdue > 0 {
+        let steady = self.tracker.census.steady(GroupIx::FLEET);
+        if steady.expected >= AIR_MIN && steady.expected > steady.overdue {
             due.retain(|proposal| self.tracker.heard_since(proposal.due, now));
         }
     }

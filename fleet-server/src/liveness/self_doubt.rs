@@ -8,8 +8,8 @@
 //! - **Overload**: fewer than [`PACE`] of the ticks that [`PACE_WINDOW`] should hold. Such a server does not get round to
 //!   what arrives either, so it judges nobody; after [`OVERLOAD_TOLD`] it says so. When it is over everybody gets one full
 //!   deadline.
-//! - **Dead air**: nobody at all heard for longer than a second and a quarter, of four boxes or more that beat quickly:
-//!   when the next beat comes, every deadline moves by that time (`tracker`). And **a verdict waits until somebody else
+//! - **Dead air**: nobody at all heard for longer than a second and a quarter, of four boxes or more that beat each second
+//!   (two seconds, of two or three): when the next beat comes, every deadline moves by that time (`tracker`). And **a verdict waits until somebody else
 //!   was heard after it fell due** (`judge`): a server whose way is cut at that moment says nothing.
 //! - **After the start** the same: one full deadline for every box.
 //! - **Collapse**: more than [`COLLAPSE`] of the expected boxes are overdue at the moment when the first of them would be

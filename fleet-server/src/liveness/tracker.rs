@@ -27,11 +27,15 @@ pub use super::cell::Verdict;
 /// Deadlines are worked out anew once in so many beats (and after each gap): a root and a sort less on every beat.
 const RECKON_EVERY: u64 = 16;
 
-/// Nobody heard for so long, of at least [`AIR_MIN`] boxes that beat every few seconds: that is no silence of theirs.
+/// Nobody heard for so long, of at least [`AIR_MIN`] boxes that beat each second: that is no silence of theirs.
 /// One box alone that beats each second keeps it from happening.
 const DEAD_AIR: Duration = Duration::from_millis(1250);
 /// See [`DEAD_AIR`].
 pub(super) const AIR_MIN: u32 = 4;
+/// The same of at least [`AIR_FEW_MIN`] boxes, where one that is gone and two losses of another come together sooner.
+const DEAD_AIR_FEW: Duration = Duration::from_millis(2000);
+/// See [`DEAD_AIR_FEW`].
+const AIR_FEW_MIN: u32 = 2;
 
 /// All boxes.
 #[derive(Debug)]
@@ -313,8 +317,8 @@ impl Tracker {
     fn after_dead_air(&mut self, now: Mono) {
         let air = now.since(self.heard);
         if air >= DEAD_AIR && self.bulk == 0 && self.heard > Mono::default() {
-            let quick = self.census.count(GroupIx::FLEET, AIR_MIN);
-            if quick.expected >= AIR_MIN {
+            let steady = self.census.steady(GroupIx::FLEET).expected;
+            if steady >= AIR_MIN || (steady >= AIR_FEW_MIN && air >= DEAD_AIR_FEW) {
                 self.shift(air, now);
             }
         }

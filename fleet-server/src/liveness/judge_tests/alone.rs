@@ -26,6 +26,29 @@ fn one_box_cut_is_dark_six_seconds_after_its_last_beat() {
     assert!(worst <= Duration::from_millis(6100));
 }
 
+/// Between their beats nobody is heard for long, and that is no trouble of the server's.
+#[test]
+fn one_of_a_few_boxes_that_beat_slowly_is_found_in_the_time_of_its_pace() {
+    for (fleet, every) in [(4, 5), (6, 5), (5, 30), (8, 120), (40, 120)] {
+        let mut world = World::new(&[("", fleet)]);
+        for at in 0..fleet {
+            world.boxes[at].every = SECOND * every;
+            world.boxes[at].next = world.now + MS * (at as u32 * every * 1000 / fleet as u32);
+        }
+        world.run(SECOND * every * 8);
+        world.kill(0..1);
+        let last = world.boxes[0].last;
+        world.run(SECOND * every * 12);
+        let dark = world.dark();
+        assert_eq!(dark.len(), 1, "{fleet} boxes, each {every} s: {dark:?}");
+        let took = dark[0].0 - last.since(Mono::START).as_secs_f64();
+        assert!(
+            took <= f64::from(every) * 7.5,
+            "{fleet} boxes, each {every} s: {took} s"
+        );
+    }
+}
+
 #[test]
 fn losses_of_four_seconds_alarm_nobody() {
     let mut world = World::new(&[("fsn1", 10), ("", 10)]);
