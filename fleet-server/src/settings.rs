@@ -91,7 +91,8 @@ impl Default for LivenessSettings {
 /// Whom the server asks when it doubts. (The witnesses of each box are declared with the box.)
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WitnessSettings {
-    /// `host:port` of others' machines: if none of them answers and nobody is heard, the server's own uplink is down.
+    /// `host:port` of others' machines: if none of them answers and nobody is heard, the server's own uplink is down. Not
+    /// configured, it is those of receivers and of the dead man's ping that are not near.
     pub own: Vec<String>,
     /// The socket of the server's own tailscaled, for witnesses of the form `tailscale:NAME`.
     pub tailscale_socket: Option<PathBuf>,

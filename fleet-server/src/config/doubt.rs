@@ -1,5 +1,6 @@
 //! `[liveness] group_by` and `[witness]`: what goes together, and whom to ask in doubt.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use fleet_config::section::{Item, Section};
@@ -8,7 +9,8 @@ use protocol::names::Labels;
 use protocol::witness::Target;
 
 use crate::liveness::census::GROUP_LABELS;
-use crate::settings::WitnessSettings;
+
+use crate::settings::{DeadMan, Receiver, WitnessSettings, host};
 
 /// Unless the file says otherwise; the narrowest first.
 const GROUP_BY: [&str; 2] = ["site", "provider"];
@@ -39,9 +41,26 @@ pub(super) fn group_by(section: &Section<'_>) -> Vec<String> {
     labels
 }
 
-/// Whom the server asks besides the boxes' own witnesses.
-pub(super) fn witness(section: Section<'_>) -> WitnessSettings {
+/// Whom the server asks besides the boxes' own witnesses. Where nothing is said of that: those that it must reach anyway.
+pub(super) fn witness(
+    section: Section<'_>,
+    receivers: &[Receiver],
+    dead_man: Option<&DeadMan>,
+) -> WitnessSettings {
     let mut own = Vec::new();
+    if !section.has("self") {
+        let ping = dead_man.map(|dead_man| host(dead_man.url.expose()));
+        let others = receivers.iter().flat_map(|receiver| receiver.kind.addresses());
+        for address in ping
+            .into_iter()
+            .chain(others)
+            .filter(|address| is_outside(address))
+        {
+            if own.len() < OWN && !own.contains(&address) {
+                own.push(address);
+            }
+        }
+    }
     if let Some(item) = section.item("self") {
         let items = item.one_or_list();
         if items.len() > OWN {
@@ -66,6 +85,26 @@ pub(super) fn witness(section: Section<'_>) -> WitnessSettings {
     }
 }
 
+/// Whether `host:port` is somewhere else than on this machine or in its own network: what is near answers although the
+/// uplink is cut.
+fn is_outside(address: &str) -> bool {
+    let Some((host, _)) = address.rsplit_once(':') else {
+        return false;
+    };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => {
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified())
+        }
+        Ok(IpAddr::V6(ip)) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
+        }
+        Err(_) => {
+            let near = [".localhost", ".local", ".lan", ".internal", ".home.arpa"];
+            host.contains('.') && !near.iter().any(|suffix| host.ends_with(suffix))
+        }
+    }
+}
+
 /// Somebody else's `host:port`.
 fn address(item: &Item<'_>) -> Option<String> {
     let text = item.text()?;
@@ -76,6 +115,37 @@ fn address(item: &Item<'_>) -> Option<String> {
                 "is no address; write host:port of a machine elsewhere that is always up, such as \"192.0.2.1:443\"",
             );
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_says_nothing_of_the_uplink() {
+        for far in [
+            "hooks.slack.com:443",
+            "192.0.2.7:25",
+            "[2001:db8::1]:443",
+            "198.51.100.1:9093",
+        ] {
+            assert!(is_outside(far), "{far}");
+        }
+        for near in [
+            "localhost:9093",
+            "alertmanager:9093",
+            "am.lan:9093",
+            "127.0.0.1:9900",
+            "10.98.0.1:9900",
+            "192.168.1.2:25",
+            "169.254.1.1:80",
+            "[::1]:80",
+            "[fd00::1]:80",
+            "?",
+        ] {
+            assert!(!is_outside(near), "{near}");
         }
     }
 }

@@ -57,10 +57,10 @@ fn settings(top: &Section<'_>) -> Option<Settings> {
     let public_url = top.item("public_url").and_then(|item| public_url(&item));
     let tls = tls(top.section("tls"));
     let (liveness, group_by) = liveness(top.section("liveness"));
-    let witness = doubt::witness(top.section("witness"));
     let receivers = receivers::read(top);
     let (routes, incidents) = routes::read(top, &receivers);
     let dead_man = proof::dead_man(top.section("dead_man"));
+    let witness = doubt::witness(top.section("witness"), &receivers, dead_man.as_ref());
     let canary = proof::canary(top.section("canary"), &receivers);
     proof::reserved(top, &receivers);
     Some(Settings {

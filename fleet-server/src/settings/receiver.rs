@@ -86,6 +86,22 @@ impl ReceiverKind {
         }
     }
 
+    /// Each `host:port` that notifications go to; none for a program.
+    pub fn addresses(&self) -> Vec<String> {
+        match self {
+            Self::Alertmanager(Alertmanager { urls }) => urls.iter().map(host).collect(),
+            Self::PagerDuty(PagerDuty { url, .. })
+            | Self::Ntfy(Ntfy { url, .. })
+            | Self::Slack(Slack::Bot { url, .. })
+            | Self::Telegram(Telegram { url, .. }) => vec![host(url)],
+            Self::Webhook(Webhook { url, .. })
+            | Self::Slack(Slack::Webhook { url })
+            | Self::Discord(Discord { url }) => vec![host(url.expose())],
+            Self::Email(email) => vec![format!("{}:{}", email.host, email.port)],
+            Self::Command(_) => Vec::new(),
+        }
+    }
+
     /// Every text that must not leave this process other than to the receiver itself.
     pub fn secrets(&self) -> Vec<&str> {
         match self {

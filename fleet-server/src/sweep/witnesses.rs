@@ -28,6 +28,9 @@ const QUESTIONS: usize = 256;
 /// Between two questions to the server's own witnesses while somebody is overdue.
 const OWN_EVERY: Duration = Duration::from_secs(1);
 
+/// … and while none of them has ever answered: only then are they believed.
+const OWN_PROVE: Duration = Duration::from_secs(10);
+
 /// Asks.
 pub(super) struct Asking {
     pub(super) vigils: Vigils,
@@ -37,6 +40,7 @@ pub(super) struct Asking {
     tailscaled: Option<Arc<Tailscaled>>,
     own: Arc<[String]>,
     own_next: Mono,
+    own_prove: Mono,
 }
 
 impl Asking {
@@ -49,6 +53,7 @@ impl Asking {
             tailscaled: socket.map(|socket| Arc::new(Tailscaled::new(socket))),
             own: settings.own.clone().into(),
             own_next: clock.mono(),
+            own_prove: clock.mono(),
             clock,
         };
         asking.take_up();
@@ -96,8 +101,13 @@ impl Asking {
         for question in self.vigils.due(now.mono, self.questions.available_permits()) {
             self.send(question, now);
         }
-        if !self.own.is_empty() && now.mono >= self.own_next && (doubtful || !self.shared.own_proven()) {
+        if !self.own.is_empty() && now.mono >= self.own_next && (doubtful || now.mono >= self.own_prove) {
             self.own_next = now.mono + OWN_EVERY;
+            self.own_prove = if self.shared.own_proven() {
+                Mono::NEVER
+            } else {
+                now.mono + OWN_PROVE
+            };
             self.ask_own(now);
         }
     }
