@@ -1,12 +1,14 @@
 //! The detectors that ours is compared with, fed the same arrivals: fixed time-outs, and phi-accrual.
 //!
 //! Phi-accrual as published (Hayashibara and others, 2004: a normal distribution over a window of intervals) with Akka's
-//! window of 1000, its least standard deviation (100 ms) and its logistic approximation of the tail; once without and
-//! once with the acceptable pause of 3 s that Akka's cluster adds. And as Cassandra has it (exponential: `phi = t /
+//! window of 1000, its least standard deviation (100 ms), its logistic approximation of the tail, and its rule that the first
+//! interval after a failure is not learnt; once without and once with the acceptable pause of 3 s that Akka's cluster adds. And as Cassandra has it (exponential: `phi = t /
 //! (mean · ln 10)`, window 1000, intervals of more than 2 s not learnt).
 //!
-//! They are given every advantage: no delay of a tick, and what waited while the server stood still counts as arrived
-//! before anybody is judged.
+//! They are given every advantage: no delay of a tick; what waited while the server stood still counts as arrived before
+//! anybody is judged; while their process stands still or is down they say nothing, and one that was started anew gives
+//! everybody a whole time-out. In fair weather they are not judged at all: what phi without a pause would say of two losses in
+//! a row is left out, which spares it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +23,9 @@ const WINDOW: u64 = 1000;
 const MIN_STD_SECS: f64 = 0.1;
 /// Cassandra learns no longer interval than this, seconds.
 const CASSANDRA_MOST_SECS: f64 = 2.0;
+
+/// No phi calls a box dark sooner than this after its last beat: intervals up to it are learnt without asking, seconds.
+const SURELY_SECS: f64 = 1.3;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,15 +85,22 @@ impl Baseline {
         }
     }
 
+    fn is_phi(&self) -> bool {
+        match self {
+            Self::Phi { .. } => true,
+            Self::Fixed(_) | Self::Cassandra { .. } => false,
+        }
+    }
+
     /// How long after the last arrival it calls a box dark.
-    fn after(&self, seen: &Seen) -> Duration {
+    fn after(&self, seen: &Seen, at: usize) -> Duration {
         let secs = match self {
             Self::Fixed(secs) => *secs,
             Self::Phi {
                 threshold,
                 pause_secs,
             } => {
-                let moments = seen.all.moments();
+                let moments = seen.phi[at].moments();
                 moments.mean + pause_secs + deviations(*threshold) * moments.var.sqrt().max(MIN_STD_SECS)
             }
             Self::Cassandra { threshold } => threshold * std::f64::consts::LN_10 * seen.short.moments().mean,
@@ -165,7 +177,8 @@ impl Window {
 /// What they all know of one box.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    all: Window,
+    /// By place in [`BASELINES`]; those of others are not used.
+    phi: [Window; BASELINES.len()],
     short: Window,
     last: Option<Mono>,
 }
@@ -179,7 +192,11 @@ impl Seen {
     /// When each baseline calls the box dark, if nothing arrives.
     pub fn dark_at(&self) -> Option<[Mono; BASELINES.len()]> {
         let last = self.last?;
-        Some(BASELINES.map(|baseline| last + baseline.after(self)))
+        let mut at = 0;
+        Some(BASELINES.map(|baseline| {
+            at += 1;
+            last + baseline.after(self, at - 1)
+        }))
     }
 
     /// Whether any of them could have called it dark by `now`. Cheap.
@@ -189,19 +206,26 @@ impl Seen {
 
     /// A beat arrived.
     pub fn arrived(&mut self, now: Mono) {
-        if let Some(last) = self.last.replace(now) {
+        if let Some(last) = self.last {
             let mean = now.since(last).as_secs_f64();
             let one = Moments { mean, var: 0.0 };
-            self.all.learn(1, one);
+            for (at, baseline) in BASELINES.iter().enumerate().filter(|(_, one)| one.is_phi()) {
+                if mean <= SURELY_SECS || now < last + baseline.after(self, at) {
+                    self.phi[at].learn(1, one);
+                }
+            }
             if mean <= CASSANDRA_MOST_SECS {
                 self.short.learn(1, one);
             }
         }
+        self.last = Some(now);
     }
 
     /// Many arrived, the last of them now.
     pub fn arrived_on_time(&mut self, count: u32, gap: Moments, now: Mono) {
-        self.all.learn(u64::from(count), gap);
+        for (at, _) in BASELINES.iter().enumerate().filter(|(_, one)| one.is_phi()) {
+            self.phi[at].learn(u64::from(count), gap);
+        }
         self.short.learn(u64::from(count), gap);
         self.last = Some(now);
     }

@@ -20,6 +20,8 @@ pub struct Campaign<'a> {
     pub profile: &'a Profile,
     /// Whether boxes have a witness.
     pub witness: bool,
+    /// Whether the server asks for its own way out.
+    pub own: bool,
     /// The seed.
     pub seed: u64,
     /// Fleets.
@@ -37,6 +39,10 @@ pub struct Sum {
     pub baselines: Vec<Qos>,
     /// What receivers were told.
     pub told: Told,
+    /// Boxes that stayed dark although they were heard.
+    pub forgotten: u64,
+    /// How often the servers themselves were in trouble.
+    pub server_troubles: u64,
     /// Box-days in which the box was not dead.
     pub box_days: f64,
     /// What should not have been, with its fleet.
@@ -84,6 +90,8 @@ impl Campaign<'_> {
             ours: total.ours,
             baselines: total.baselines,
             told: total.told,
+            forgotten: total.forgotten,
+            server_troubles: total.server_troubles,
             box_days: total.alive_micros as f64 / 1e6 / DAY_SECS,
             strange,
             digest: total.digest,
@@ -97,6 +105,7 @@ impl Campaign<'_> {
         Fleet::run(Setup {
             profile: self.profile,
             witness: self.witness,
+            own: self.own,
             seed: self.seed,
             fleet,
             days: self.days,
@@ -110,6 +119,8 @@ struct Total {
     ours: Qos,
     baselines: Vec<Qos>,
     told: Told,
+    forgotten: u64,
+    server_troubles: u64,
     alive_micros: u64,
     digest: u64,
     allowed_secs: Vec<u64>,
@@ -121,6 +132,8 @@ impl Default for Total {
             ours: Qos::default(),
             baselines: vec![Qos::default(); BASELINES.len()],
             told: Told::default(),
+            forgotten: 0,
+            server_troubles: 0,
             alive_micros: 0,
             digest: 0,
             allowed_secs: vec![0; 64],
@@ -132,6 +145,8 @@ impl Total {
     fn add(&mut self, record: &Record) {
         self.ours.add(&record.ours);
         self.told.add(record.told);
+        self.forgotten += record.forgotten;
+        self.server_troubles += record.server_troubles;
         for (sum, more) in self.baselines.iter_mut().zip(&record.baselines) {
             sum.add(more);
         }

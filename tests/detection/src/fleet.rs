@@ -44,6 +44,8 @@ pub struct Setup<'a> {
     pub profile: &'a Profile,
     /// Whether every box has a witness.
     pub witness: bool,
+    /// Whether the server asks for its own way out, as it does by default.
+    pub own: bool,
     /// The seed.
     pub seed: u64,
     /// Which fleet of that seed.
@@ -63,6 +65,7 @@ pub struct Fleet<'a> {
     boxes: Vec<SimBox>,
     queue: Queue,
     post: Post,
+    own_asking: bool,
     watch: Watch,
     now: Mono,
     out: Vec<(Mono, Outcome)>,
@@ -72,11 +75,23 @@ impl<'a> Fleet<'a> {
     /// Runs it to its end.
     pub fn run(setup: Setup<'a>) -> Record {
         let mut fleet = Self::new(setup);
+        fleet.prove_own();
         let end = after(fleet.setup.days * crate::schedule::DAY_SECS);
         while fleet.step(end) {}
+        for ix in fleet.server.forgotten() {
+            fleet.watch.forgotten(end, ix.at());
+        }
         fleet.last_words();
         let allowed = fleet.server.allowed();
-        fleet.watch.finish(end, &fleet.boxes, &allowed)
+        let of_server = |fault: &&Fault| match fault.what {
+            What::ServerPause | What::ServerRestart | What::ServerHalfCut(_) | What::ServerCut => true,
+            _ => false,
+        };
+        let server_troubles = fleet.setup.faults.iter().filter(of_server).count() as u64;
+        Record {
+            server_troubles,
+            ..fleet.watch.finish(end, &fleet.boxes, &allowed)
+        }
     }
 
     fn new(setup: Setup<'a>) -> Self {
@@ -106,6 +121,7 @@ impl<'a> Fleet<'a> {
             boxes,
             queue,
             post,
+            own_asking: false,
             watch,
             now,
             out: Vec::new(),
@@ -142,6 +158,8 @@ impl<'a> Fleet<'a> {
             Happening::Of(of, outcome) => self.outcome(of, outcome),
             Happening::Ask(of) => self.ask(of),
             Happening::Said(of, asked, answer) => self.said(of, asked, answer),
+            Happening::AskOwn => self.ask_own(),
+            Happening::OwnSaid(asked, answered) => self.own_said(asked, answered),
             Happening::Post(receiver) => self.post(receiver),
             Happening::Posted(receiver, turn) => self.posted(receiver, turn),
         }
@@ -159,7 +177,9 @@ impl<'a> Fleet<'a> {
             | What::Kill(of)
             | What::Hang(of) => of as usize..of as usize + 1,
             What::ReceiverDown(_) => 0..0,
-            What::Flap(site) => (site * per_site) as usize..((site + 1) * per_site) as usize,
+            What::Flap(site) | What::SiteDeath(site) => {
+                (site * per_site) as usize..((site + 1) * per_site) as usize
+            }
             What::ServerPause | What::ServerRestart | What::ServerHalfCut(_) | What::ServerCut => {
                 0..self.boxes.len()
             }
@@ -211,6 +231,7 @@ impl<'a> Fleet<'a> {
                 }
             }
             What::Death(of) | What::Kill(of) | What::Hang(of) => self.dies(of as usize, fault),
+            What::SiteDeath(_) => self.concerned(fault.what).for_each(|of| self.dies(of, fault)),
             What::ServerPause | What::ServerRestart => self.server_stops(fault),
             What::Burst(_)
             | What::Flap(_)
@@ -225,6 +246,7 @@ impl<'a> Fleet<'a> {
     fn ends(&mut self, fault: Fault) {
         match fault.what {
             What::Death(of) | What::Kill(of) | What::Hang(of) => self.returns(of as usize, fault),
+            What::SiteDeath(_) => self.concerned(fault.what).for_each(|of| self.returns(of, fault)),
             What::ServerPause => {
                 // The tick first: what waits in sockets is read after it, in the worst case.
                 let turn = self.server.tick(self.now, true);
@@ -234,6 +256,7 @@ impl<'a> Fleet<'a> {
                 self.server.restart(fault.from(), self.now);
                 self.watch.restarted();
                 self.wake_workers();
+                self.prove_own();
             }
             What::Burst(_)
             | What::Flap(_)
@@ -267,7 +290,7 @@ impl<'a> Fleet<'a> {
             return;
         }
         one.gone_with = None;
-        one.reborn(matches!(fault.what, What::Death(_)));
+        one.reborn(matches!(fault.what, What::Death(_) | What::SiteDeath(_)));
         let seed = one.dice.draw();
         one.mode = Mode::Active(Box::new(Client::new(self.now, seed, None, 0)));
         one.busy_until = one.busy_until.max(self.now + TRAIL);
@@ -368,7 +391,7 @@ impl<'a> Fleet<'a> {
                 let beat = self.boxes[of].arrival(conn, seq, session);
                 let ix = self.boxes[of].ix;
                 if self.server.beat(ix, self.now, &beat).is_ok() {
-                    self.watch.heard(of, self.now, &self.boxes[of]);
+                    self.watch.heard(of, self.now, &self.boxes[of], &self.times);
                 }
             }
             Outcome::LostToServer => self.watch.lost_to_server(of, self.now),
@@ -448,6 +471,30 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// The hosts of the receivers, as the server has it by default: while somebody is overdue, each second.
+    fn ask_own(&mut self) {
+        if self.later(Happening::AskOwn) || !self.server.is_doubtful(self.now) {
+            self.own_asking = false;
+            return;
+        }
+        self.own_asking = true;
+        self.server.own_asked(self.now);
+        let (at, answered) = if self.times.cut(0, self.now) {
+            (self.now + WITNESS_LIMIT, false)
+        } else {
+            (self.now + Duration::from_secs_f64(profile::OWN_ANSWER_SECS), true)
+        };
+        self.queue.push(at, Happening::OwnSaid(self.now, answered));
+        let again = self.now + Duration::from_secs_f64(profile::WITNESS_EVERY_SECS);
+        self.queue.push(again, Happening::AskOwn);
+    }
+
+    fn own_said(&mut self, asked: Mono, answered: bool) {
+        if !self.later(Happening::OwnSaid(asked, answered)) && asked >= self.server.started() {
+            self.server.own_answered(asked, answered);
+        }
+    }
+
     fn post(&mut self, receiver: usize) {
         if self.later(Happening::Post(receiver)) {
             return;
@@ -477,6 +524,13 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Who has never answered is not believed: they are asked at the start.
+    fn prove_own(&mut self) {
+        if self.setup.own && !std::mem::replace(&mut self.own_asking, true) {
+            self.queue.push(self.now, Happening::AskOwn);
+        }
+    }
+
     fn wake_workers(&mut self) {
         for receiver in 0..self.server.desk().receivers().len() {
             self.queue.push(self.now, Happening::Post(receiver));
@@ -503,6 +557,8 @@ impl<'a> Fleet<'a> {
                 | Happening::Wake(_)
                 | Happening::Of(..)
                 | Happening::Ask(_)
+                | Happening::AskOwn
+                | Happening::OwnSaid(..)
                 | Happening::Said(..) => {}
             }
         }
@@ -521,6 +577,9 @@ impl<'a> Fleet<'a> {
             if turn.rows.iter().any(|row| row.receiver == *name) {
                 self.queue.push(self.now, Happening::Post(receiver));
             }
+        }
+        if self.server.is_doubtful(self.now) {
+            self.prove_own();
         }
         for ix in self.watch.heed(self.now, turn, &self.boxes) {
             let one = &mut self.boxes[ix.at()];

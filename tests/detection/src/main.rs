@@ -31,12 +31,15 @@ struct Args {
     /// Box-years of each profile, with a witness and without one each
     #[arg(long, default_value_t = 1200)]
     box_years: u64,
-    /// datacentre, home, or all
+    /// datacentre, home, mixed (lines that differ), small (two boxes), or all
     #[arg(long, default_value = "all")]
     profile: String,
     /// Only with a witness, or only without one
     #[arg(long)]
     witness: Option<bool>,
+    /// The server does not ask for its own way out ([witness] self = [])
+    #[arg(long)]
+    no_own: bool,
     /// JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -59,6 +62,7 @@ struct Args {
 struct Written {
     profile: String,
     witness: bool,
+    own: bool,
     seed: u64,
     fleet: u64,
     days: f64,
@@ -76,7 +80,7 @@ fn main() -> Result<ExitCode> {
         .collect();
     anyhow::ensure!(
         !profiles.is_empty(),
-        "no profile {:?}; there are datacentre, home, all",
+        "no profile {:?}; there are datacentre, home, mixed, small, all",
         args.profile
     );
     let mut outcomes = Vec::new();
@@ -115,6 +119,7 @@ fn run<'a>(args: &Args, profile: &'a Profile, witness: bool) -> Outcome<'a> {
     let campaign = Campaign {
         profile,
         witness,
+        own: !args.no_own,
         seed: args.seed,
         fleets: box_years.div_ceil(boxes),
         days: FLEET_DAYS,
@@ -197,6 +202,7 @@ fn shorten(path: &Path, outcomes: &[Outcome<'_>]) -> Result<()> {
     let written = Written {
         profile: campaign.profile.name.to_owned(),
         witness: campaign.witness,
+        own: campaign.own,
         seed: campaign.seed,
         fleet,
         days: (strange.at_secs + 3600.0) / fleet_detection::schedule::DAY_SECS,
@@ -214,6 +220,7 @@ fn replay(path: &Path) -> Result<ExitCode> {
     let record = Fleet::run(Setup {
         profile: profile.context("no such profile")?,
         witness: written.witness,
+        own: written.own,
         seed: written.seed,
         fleet: written.fleet,
         days: written.days,

@@ -89,6 +89,18 @@ impl ServerTimes {
         within(&self.downs, at).is_none().then_some(at)
     }
 
+    /// When a process that would say something at `at`, of a silence since `last`, can say it: not while it stands still; and
+    /// one that is started anew has heard of nobody, so that the silence begins with its start.
+    pub fn spoken(&self, last: Mono, mut at: Mono) -> Mono {
+        let after = at.since(last);
+        for (from, to) in &self.downs {
+            if *to > last && *from < at {
+                at = *to + after;
+            }
+        }
+        within(&self.pauses, at).unwrap_or(at)
+    }
+
     /// Whether the server itself was in trouble at any time of this.
     pub fn troubled(&self, from: Mono, to: Mono) -> bool {
         let all = self.cuts.iter().chain([&self.pauses, &self.downs]).flatten();

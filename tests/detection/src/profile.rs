@@ -29,6 +29,8 @@ pub struct Profile {
     /// [`BURST_LEAST_SECS`] so many that silences of 4.5 s or more come 0.4–0.7 times a box-day on a home line: FCC,
     /// Measuring Broadband America, raw latency data (0.38–0.7 on fibre). A datacentre: a tenth.
     pub bursts_per_day: f64,
+    /// How much boxes differ in that: lognormal with this shape (sigma) and the mean above; 0: all are alike.
+    pub burst_spread: f64,
     /// NAT rebinds a box-day: the path is gone for [`REBIND_SECS`], and every connection for good.
     pub rebinds_per_day: f64,
 }
@@ -43,6 +45,7 @@ pub const HOME: Profile = Profile {
     loss_calm: (0.0005, 0.003),
     loss_congested: (0.01, 0.04),
     bursts_per_day: 3.6,
+    burst_spread: 0.0,
     rebinds_per_day: 1.0 / 30.0,
 };
 
@@ -55,8 +58,23 @@ pub const DATACENTRE: Profile = Profile {
     ..HOME
 };
 
+/// The datacentre's weather on lines that differ: some have a tenth of the bursts, some ten times as many.
+pub const MIXED: Profile = Profile {
+    name: "mixed",
+    burst_spread: 1.0,
+    ..DATACENTRE
+};
+
+/// A fleet of two boxes in a datacentre: too small for its server to see that everybody falls silent.
+pub const SMALL: Profile = Profile {
+    name: "small",
+    sites: 1,
+    boxes_per_site: 2,
+    ..DATACENTRE
+};
+
 /// All of them.
-pub const PROFILES: [Profile; 2] = [DATACENTRE, HOME];
+pub const PROFILES: [Profile; 4] = [DATACENTRE, HOME, MIXED, SMALL];
 
 /// Round trips lie within this: one continent to the other side of the world.
 pub const RTT_SECS: Secs = (0.020, 0.280);
@@ -98,6 +116,8 @@ pub const REBOOTS_PER_YEAR: f64 = 0.5;
 pub const DEATH_SECS: Secs = (900.0, 7200.0);
 /// … so often a box-year: far more often than in life, so that a hundredth of them are many.
 pub const DEATHS_PER_YEAR: f64 = 3.0;
+/// All machines of a site die at once (power, a provider's fault), a site-year, and are away for as long.
+pub const SITE_DEATHS_PER_YEAR: f64 = 0.5;
 /// The watchdog alone dies (its connections are closed by the kernel) and stays away for as long, a box-year.
 pub const KILLS_PER_YEAR: f64 = 0.5;
 /// The watchdog alone hangs, its connections open, a box-year.
@@ -130,6 +150,9 @@ pub const ANSWER_SHAPE: f64 = 0.6;
 pub const RECEIVER_DOWN_SECS: Secs = (30.0, 3600.0);
 /// … so often a receiver-year: 99.97 % of the time it does.
 pub const RECEIVER_DOWNS_PER_YEAR: f64 = 6.0;
+
+/// A host of a receiver accepts a connection of the server's in this time.
+pub const OWN_ANSWER_SECS: f64 = 0.05;
 
 /// Boxes that an operator declared a witness for are asked at this pace while they are suspect.
 pub const WITNESS_EVERY_SECS: f64 = 1.0;

@@ -14,8 +14,10 @@ const BINS: usize = 12_000;
 pub enum Wrong {
     /// False: host and path were fine, or had been for so long that a beat should have come.
     Fine,
-    /// False: the silence was shorter than the declared tolerance.
+    /// False: the silence was shorter than the declared tolerance, and nothing was the matter any more.
     Short,
+    /// False by the same rule, although an outage was under way.
+    Early,
     /// False: but for the server's own trouble the box would have been heard.
     Server,
     /// Its outage had ended within the last moments before the verdict: the two crossed on the way.
@@ -25,9 +27,10 @@ pub enum Wrong {
 }
 
 /// All of them, in the order of the report.
-pub const WRONGS: [Wrong; 5] = [
+pub const WRONGS: [Wrong; 6] = [
     Wrong::Fine,
     Wrong::Short,
+    Wrong::Early,
     Wrong::Server,
     Wrong::Crossed,
     Wrong::Outage,
@@ -37,7 +40,7 @@ impl Wrong {
     /// Whether nothing at all justified it.
     pub fn is_false(self) -> bool {
         match self {
-            Self::Fine | Self::Short | Self::Server => true,
+            Self::Fine | Self::Short | Self::Early | Self::Server => true,
             Self::Crossed | Self::Outage => false,
         }
     }
@@ -47,6 +50,7 @@ impl Wrong {
         match self {
             Self::Fine => "fine",
             Self::Short => "short",
+            Self::Early => "early",
             Self::Server => "server",
             Self::Crossed => "crossed",
             Self::Outage => "outage",
@@ -108,6 +112,8 @@ pub struct Qos {
     pub found: u64,
     /// Deaths not found before the box was back.
     pub missed: u64,
+    /// Deaths of a minute at most that were over before they were found: in no detection time.
+    pub unfound: u64,
     /// Verdicts on boxes that were not dead, by why.
     pub wrong: [u64; WRONGS.len()],
     /// How long those lasted in all, microseconds.
@@ -131,6 +137,7 @@ impl Default for Qos {
             detected: Times::default(),
             found: 0,
             missed: 0,
+            unfound: 0,
             wrong: [0; WRONGS.len()],
             wrong_micros: 0,
             pages_1_min: 0,
@@ -207,6 +214,7 @@ impl Qos {
         self.detected.add(&other.detected);
         self.found += other.found;
         self.missed += other.missed;
+        self.unfound += other.unfound;
         for (sum, more) in self.wrong.iter_mut().zip(other.wrong) {
             *sum += more;
         }

@@ -37,6 +37,8 @@ pub struct Line {
     pub wrong: [f64; WRONGS.len()],
     /// Days of one box between two mistakes (T_MR).
     pub recurrence_days: f64,
+    /// Mistakes in all.
+    pub mistakes: u64,
     /// How long a mistake lasts (T_M), seconds.
     pub mistake_secs: f64,
     /// Query accuracy (P_A): the share of time in which a living box is called so.
@@ -74,6 +76,7 @@ impl Outcome<'_> {
             false_dark: qos.false_dark() as f64 * per,
             wrong: WRONGS.map(|why| qos.of(why) as f64 * per),
             recurrence_days: self.sum.box_days / mistakes.max(1) as f64,
+            mistakes,
             mistake_secs: wrong_secs / mistakes.max(1) as f64,
             accuracy: 1.0 - wrong_secs / alive_secs,
             pages: [qos.pages, qos.pages_1_min, qos.pages_5_min].map(|pages| pages as f64 * per),
@@ -102,28 +105,50 @@ impl Outcome<'_> {
         );
         text.push_str(HEAD);
         for line in self.lines() {
+            let wrong: Vec<String> = line.wrong.iter().map(|rate| figure(*rate)).collect();
+            let pages: Vec<String> = line.pages.iter().map(|rate| figure(*rate)).collect();
+            let never = if line.mistakes == 0 { "> " } else { "" };
             let _ = writeln!(
                 text,
-                "| {} | {:.2} | {:.2} | {:.1} | {} | **{}** | {} | {} | {} | {} | {} | {} | {:.1} | {:.6} | {} | {} | {} |",
+                "| {} | {:.2} | {:.2} | {:.1} | {} | **{}** | {} | {never}{} | {:.1} | {:.6} | {} |",
                 line.name,
                 line.median_secs,
                 line.p99_secs,
                 line.max_secs,
                 line.missed,
                 figure(line.false_dark),
-                figure(line.wrong[0]),
-                figure(line.wrong[1]),
-                figure(line.wrong[2]),
-                figure(line.wrong[3]),
-                figure(line.wrong[4]),
+                wrong.join(" | "),
                 figure(line.recurrence_days),
                 line.mistake_secs,
                 line.accuracy,
-                figure(line.pages[0]),
-                figure(line.pages[1]),
-                figure(line.pages[2]),
+                pages.join(" | "),
             );
         }
+        self.footnotes(&mut text);
+        text
+    }
+
+    /// How sure the figures are, and what receivers were told.
+    fn footnotes(&self, text: &mut String) {
+        let ours = &self.sum.ours;
+        let per = 1e4 / self.sum.box_days;
+        let (low, high) = poisson_limits(ours.false_dark());
+        let _ = writeln!(
+            text,
+            "\nOurs: {} false in {:.2} million box-days (95 %: {} to {} per 10,000); {} by the server's own doing in {} troubles of \
+             the servers (95 %: fewer than {:.5} a trouble). Deaths of a minute at most that were over before they were found, and \
+             are in no T_D: {}. Pages about the server itself: {} per 10,000 box-days, about a receiver: {}.",
+            ours.false_dark(),
+            self.sum.box_days / 1e6,
+            figure(low * per),
+            figure(high * per),
+            ours.of(Wrong::Server),
+            self.sum.server_troubles,
+            poisson_limits(ours.of(Wrong::Server)).1 / self.sum.server_troubles.max(1) as f64,
+            ours.unfound,
+            figure(ours.pages_server as f64 * per),
+            figure(ours.pages_receiver as f64 * per),
+        );
         let told = self.sum.told;
         let _ = writeln!(
             text,
@@ -137,7 +162,6 @@ impl Outcome<'_> {
             told.lost,
             told.wrong,
         );
-        text
     }
 
     /// As JSON.
@@ -146,7 +170,8 @@ impl Outcome<'_> {
         json!({
             "profile": self.campaign.profile.name, "witness": self.campaign.witness, "seed": self.campaign.seed,
             "fleets": self.campaign.fleets, "days": self.campaign.days, "box_days": self.sum.box_days,
-            "deaths_found": self.sum.ours.found, "pages_server": self.sum.ours.pages_server,
+            "own": self.campaign.own, "deaths_found": self.sum.ours.found, "deaths_unfound": self.sum.ours.unfound,
+            "server_troubles": self.sum.server_troubles, "pages_server": self.sum.ours.pages_server,
             "digest": format!("{:016x}", self.sum.digest), "detectors": lines,
             "server_caused": self.sum.ours.of(Wrong::Server),
             "told": {
@@ -175,9 +200,45 @@ impl Line {
 }
 
 const HEAD: &str = "\
-| detector | T_D median s | T_D p99 s | T_D max s | missed | false dark | fine | short | server | crossed | outage | T_MR days | T_M s | P_A | pages | healed in 1 min | in 5 min |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| detector | T_D median s | T_D p99 s | T_D max s | missed | false dark | fine | short | early | server | crossed | outage | T_MR days | T_M s | P_A | pages | healed in 1 min | in 5 min |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
+
+/// The exact 95 % limits of a Poisson mean of which `count` came (Garwood, 1936); of none, the one-sided upper one ("rule of
+/// three").
+fn poisson_limits(count: u64) -> (f64, f64) {
+    // P(X <= k) at this mean.
+    let at_most = |k: u64, mean: f64| {
+        let mut term = (-mean).exp();
+        let mut sum = term;
+        for n in 1..=k {
+            term *= mean / n as f64;
+            sum += term;
+        }
+        sum
+    };
+    let solve = |k: u64, wanted: f64| {
+        let (mut low, mut high) = (0.0, 20.0 + 3.0 * k as f64);
+        for _ in 0..80 {
+            let mean = f64::midpoint(low, high);
+            if at_most(k, mean) > wanted {
+                low = mean;
+            } else {
+                high = mean;
+            }
+        }
+        low
+    };
+    match count {
+        0 => (0.0, solve(0, 0.05)),
+        // Far from zero the two sides are near the square root's.
+        count if count > 500 => {
+            let spread = 1.96 * (count as f64).sqrt();
+            (count as f64 - spread, count as f64 + spread)
+        }
+        count => (solve(count - 1, 0.975), solve(count, 0.025)),
+    }
+}
 
 /// Three digits are enough.
 fn figure(value: f64) -> String {
@@ -186,5 +247,23 @@ fn figure(value: f64) -> String {
         value if value < 0.1 => format!("{value:.3}"),
         value if value < 10.0 => format!("{value:.2}"),
         value => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_those_of_the_tables() {
+        let near = |got: (f64, f64), wanted: (f64, f64)| {
+            assert!(
+                (got.0 - wanted.0).abs() < 0.01 && (got.1 - wanted.1).abs() < 0.01,
+                "{got:?}"
+            );
+        };
+        near(poisson_limits(0), (0.0, 3.0));
+        near(poisson_limits(2), (0.242, 7.225));
+        near(poisson_limits(10), (4.795, 18.39));
     }
 }

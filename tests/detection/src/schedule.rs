@@ -49,6 +49,8 @@ pub enum What {
     Freeze(u32),
     /// A box's machine is gone, and comes back with another boot id.
     Death(u32),
+    /// All machines of a site are gone.
+    SiteDeath(u32),
     /// A box's watchdog ends, and another is started.
     Kill(u32),
     /// A box's watchdog hangs and is replaced.
@@ -100,13 +102,25 @@ pub fn draw(profile: &Profile, seed: u64, fleet: u64, days: f64) -> Vec<Fault> {
     let horizon = days * DAY_SECS;
     for of in 0..boxes {
         let mut dice = Dice::of(&[seed, fleet, 1, u64::from(of)]);
-        of_box(profile, of, horizon, &mut dice, &mut all);
+        // Lines differ: the mean over boxes stays.
+        let spread = profile.burst_spread;
+        let differs = Dice::of(&[seed, fleet, 8, u64::from(of)]).normal();
+        let bursts = (spread * differs - spread * spread / 2.0).exp() * profile.bursts_per_day;
+        of_box(profile, (of, bursts), horizon, &mut dice, &mut all);
     }
     for site in 0..profile.sites {
         let mut dice = Dice::of(&[seed, fleet, 2, u64::from(site)]);
         poisson(&mut dice, horizon, profile::FLAPS_PER_YEAR, &mut all, |dice| {
             (dice.between(profile::FLAP_SECS), What::Flap(site))
         });
+        let mut dice = Dice::of(&[seed, fleet, 9, u64::from(site)]);
+        poisson(
+            &mut dice,
+            horizon,
+            profile::SITE_DEATHS_PER_YEAR,
+            &mut all,
+            |dice| (dice.between(profile::DEATH_SECS), What::SiteDeath(site)),
+        );
     }
     of_server(horizon, &mut Dice::of(&[seed, fleet, 3]), &mut all);
     for receiver in 0..RECEIVERS {
@@ -143,9 +157,15 @@ fn one_stop_at_a_time(all: &mut Vec<Fault>) {
     });
 }
 
-fn of_box(profile: &Profile, of: u32, horizon: f64, dice: &mut Dice, all: &mut Vec<Fault>) {
+fn of_box(
+    profile: &Profile,
+    (of, bursts_per_day): (u32, f64),
+    horizon: f64,
+    dice: &mut Dice,
+    all: &mut Vec<Fault>,
+) {
     let year = YEAR_SECS / DAY_SECS;
-    poisson(dice, horizon, profile.bursts_per_day * year, all, |dice| {
+    poisson(dice, horizon, bursts_per_day * year, all, |dice| {
         let secs = dice.pareto(
             profile::BURST_LEAST_SECS,
             profile::BURST_SHAPE,

@@ -5,6 +5,7 @@
 
 use fleet_server::incident::change::{Audience, Change};
 use fleet_server::incident::facts::BoxInfo;
+use fleet_server::incident::flap::is_held;
 use fleet_server::incident::ledger::Ledger;
 use fleet_server::liveness::BoxIx;
 use fleet_server::liveness::beat::{Arrival, OnTime, Refused, WitnessAnswer};
@@ -19,6 +20,7 @@ use fleet_server::settings::Settings;
 use fleet_server::store::{BoxMemory, Loaded};
 use fleet_server::sweep::restore::restore;
 use protocol::api::Liveness;
+use protocol::incident::{Incident, Kind};
 
 use crate::desk::Desk;
 use crate::post::Health;
@@ -26,6 +28,9 @@ use crate::schedule::moment;
 
 /// Something in the books has to settle: they are looked at so often, in the place of each tick.
 const SETTLING: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Those who are asked about the server's own way out are asked from the start for at least so long, until one answers.
+const PROVING: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// Judge, books, desk, and the time of the last tick.
 #[derive(Debug)]
@@ -130,9 +135,17 @@ impl Server {
         &mut self.desk
     }
 
-    /// Incidents that are open now.
-    pub fn open_incidents(&self) -> usize {
-        self.ledger.open_incidents().count()
+    /// Boxes that are live, and of which it stands in the books that they are gone.
+    pub fn forgotten(&self) -> Vec<BoxIx> {
+        let gone = self.ledger.open_incidents().filter(|incident| {
+            matches!(incident.kind, Kind::BoxDark | Kind::BoxSilent) && !is_held(incident)
+        });
+        let name = |info: &&BoxInfo, incident: &Incident| incident.box_name.as_ref() == Some(&info.name);
+        let of = |incident| self.boxes.iter().find(|info| name(info, incident));
+        gone.filter_map(of)
+            .map(|info| info.ix)
+            .filter(|ix| self.is_live(*ix))
+            .collect()
     }
 
     /// The next tick that may do something.
@@ -188,6 +201,23 @@ impl Server {
     pub fn witness(&mut self, ix: BoxIx, asked: Mono, now: Mono, answer: WitnessAnswer) {
         self.told = now;
         self.judge.witness(ix, asked, now, answer);
+    }
+
+    /// Whether the server asks about itself: somebody is overdue, or it is blind, or nobody has ever answered.
+    pub fn is_doubtful(&self, now: Mono) -> bool {
+        let proving = !self.judge.own_proven() && now.since(self.started) < PROVING;
+        self.judge.overdue() > 0 || self.judge.blind() || proving
+    }
+
+    /// See [`Judge::own_asked`].
+    pub fn own_asked(&mut self, now: Mono) {
+        self.told = now;
+        self.judge.own_asked(now);
+    }
+
+    /// See [`Judge::own_answered`].
+    pub fn own_answered(&mut self, asked: Mono, by_anybody: bool) {
+        self.judge.own_answered(asked, by_anybody);
     }
 
     /// See [`Judge::in_bulk`].

@@ -71,7 +71,7 @@ fn concerns(what: What, of: u32, campaign: &Campaign<'_>) -> bool {
         | What::Death(at)
         | What::Kill(at)
         | What::Hang(at) => at == of,
-        What::Flap(site) => site == of / campaign.profile.boxes_per_site,
+        What::Flap(site) | What::SiteDeath(site) => site == of / campaign.profile.boxes_per_site,
         What::ServerPause
         | What::ServerRestart
         | What::ServerHalfCut(_)
@@ -84,6 +84,7 @@ fn same(campaign: &Campaign<'_>, fleet: u64, faults: &[Fault], days: f64, strang
     let record = Fleet::run(Setup {
         profile: campaign.profile,
         witness: campaign.witness,
+        own: campaign.own,
         seed: campaign.seed,
         fleet,
         days,

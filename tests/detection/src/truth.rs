@@ -57,9 +57,12 @@ impl Truth {
             .filter(|would| *would > silence.last && *would < now);
         let since = heard_else.unwrap_or(silence.last);
         let outage = path.between(since, now).max_by_key(|one| one.to);
+        let short = now.since(since) < tolerance;
         let (why, lasted) = match outage {
-            _ if now.since(since) < tolerance => (Wrong::Short, Duration::ZERO),
+            None if short => (Wrong::Short, Duration::ZERO),
             None => (Wrong::Fine, Duration::ZERO),
+            Some(one) if short && one.to > now => (Wrong::Early, one.to.since(one.from)),
+            Some(one) if short => (Wrong::Short, one.to.since(one.from)),
             Some(one) => {
                 let pace = if one.to.since(since) < RUSH {
                     CROSSING

@@ -93,24 +93,22 @@ fn interruptions(profile: &Profile, faults: &[Fault]) -> Vec<Vec<Interruption>> 
     for fault in faults {
         let (from, to) = (fault.from(), fault.to());
         let mut add = |at: u32, of: Broken| all[at as usize].push(Interruption { from, to, of });
+        let mut die = |at: u32, of: Broken| {
+            if gone_until[at as usize] < from {
+                gone_until[at as usize] = to + Duration::from_secs(60);
+                add(at, of);
+            }
+        };
         match fault.what {
             What::Burst(at) => add(at, Broken::Path),
             What::Rebind(at) => add(at, Broken::Rebind),
             What::Freeze(at) => add(at, Broken::Frozen),
             What::Flap(site) => (site * per_site..(site + 1) * per_site).for_each(|at| add(at, Broken::Path)),
-            What::Death(at) | What::Kill(at) | What::Hang(at) => {
-                if gone_until[at as usize] < from {
-                    gone_until[at as usize] = to + Duration::from_secs(60);
-                    add(
-                        at,
-                        if matches!(fault.what, What::Death(_)) {
-                            Broken::Off
-                        } else {
-                            Broken::Watchdog
-                        },
-                    );
-                }
+            What::Death(at) => die(at, Broken::Off),
+            What::SiteDeath(site) => {
+                (site * per_site..(site + 1) * per_site).for_each(|at| die(at, Broken::Off));
             }
+            What::Kill(at) | What::Hang(at) => die(at, Broken::Watchdog),
             What::Unlucky(_)
             | What::ServerPause
             | What::ServerRestart

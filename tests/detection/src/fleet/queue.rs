@@ -25,6 +25,10 @@ pub(super) enum Happening {
     Of(usize, Outcome),
     /// A witness is to be asked about a box.
     Ask(usize),
+    /// The server asks whether its own way out is open.
+    AskOwn,
+    /// To that question of then somebody answered, or nobody did.
+    OwnSaid(Mono, bool),
     /// A receiver's worker looks for something to send.
     Post(usize),
     /// What it sent with this number is answered.

@@ -15,6 +15,7 @@ use super::MUST_FIND;
 use super::boxes::SimBox;
 use crate::baseline::{BASELINES, Seen};
 use crate::desk::ON_CALL;
+use crate::path::ServerTimes;
 use crate::post::{Taken, Told};
 use crate::qos::{Qos, Wrong};
 use crate::schedule::{Fault, secs_of};
@@ -25,6 +26,8 @@ use crate::truth::{Silence, Truth};
 const STRANGE_MAX: usize = 50;
 /// No baseline calls a box dark sooner: shorter gaps are not looked at.
 const LEAST_GAP: Duration = Duration::from_millis(1300);
+/// A box that is heard and still dark so much later is forgotten.
+const STUCK: Duration = Duration::from_secs(60);
 /// Moments at which a box would have been heard but for the server, kept for one silence.
 const WOULD_MAX: usize = 64;
 
@@ -39,6 +42,10 @@ pub struct Record {
     pub alive_micros: u64,
     /// What receivers were told.
     pub told: Told,
+    /// Boxes that stayed dark, or whose incident stayed open, although they were heard.
+    pub forgotten: u64,
+    /// How often the server itself was in trouble: stopped, restarted, cut off.
+    pub server_troubles: u64,
     /// What should not have been.
     pub strange: Vec<Strange>,
     /// Of everything that was decided, in order: two runs of one seed have the same.
@@ -63,6 +70,9 @@ struct Watched {
     seen: Seen,
     last: Mono,
     would: Vec<Mono>,
+    /// While our verdict stands: when it was heard first.
+    heard_dark: Option<Mono>,
+    stuck: bool,
     /// Our verdict that stands, and why it was wrong.
     dark: Option<(Mono, Option<Wrong>)>,
     dying: Option<(Fault, bool)>,
@@ -79,6 +89,7 @@ pub(super) struct Watch {
     /// Pages that are on their way, by incident: since when those in it are dead.
     paging: BTreeMap<i64, Vec<Mono>>,
     told: Told,
+    forgotten: u64,
     strange: Vec<Strange>,
     digest: u64,
 }
@@ -89,6 +100,8 @@ impl Watch {
             seen: Seen::default(),
             last: now,
             would: Vec::new(),
+            heard_dark: None,
+            stuck: false,
             dark: None,
             dying: None,
             dead_micros: 0,
@@ -101,6 +114,7 @@ impl Watch {
             baselines: vec![Qos::default(); BASELINES.len()],
             paging: BTreeMap::new(),
             told: Told::default(),
+            forgotten: 0,
             strange: Vec::new(),
             digest: 0xcbf2_9ce4_8422_2325,
         }
@@ -119,8 +133,16 @@ impl Watch {
     }
 
     /// A beat counted.
-    pub(super) fn heard(&mut self, of: usize, now: Mono, one: &SimBox) {
-        self.judge_baselines(of, now, one);
+    pub(super) fn heard(&mut self, of: usize, now: Mono, one: &SimBox, times: &ServerTimes) {
+        self.judge_baselines(of, now, one, times);
+        let watched = &mut self.boxes[of];
+        if watched.dark.is_some() {
+            let since = *watched.heard_dark.get_or_insert(now);
+            if now.since(since) > STUCK && !std::mem::replace(&mut watched.stuck, true) {
+                self.strange(now, of, "dark although it is heard");
+                self.forgotten += 1;
+            }
+        }
         let watched = &mut self.boxes[of];
         watched.seen.arrived(now);
         watched.last = now;
@@ -151,6 +173,8 @@ impl Watch {
         if !found && fault.to().since(fault.from()) > MUST_FIND {
             self.ours.missed += 1;
             self.strange(fault.from(), of, "a death that was not found");
+        } else if !found {
+            self.ours.unfound += 1;
         }
     }
 
@@ -171,6 +195,7 @@ impl Watch {
             match change.what {
                 What::Suspect { .. } => suspects.push(change.ix),
                 What::Live { .. } => {
+                    (self.boxes[of].heard_dark, self.boxes[of].stuck) = (None, false);
                     if let Some((at, Some(_))) = self.boxes[of].dark.take() {
                         self.ours.wrong_micros += now.since(at).as_micros() as u64;
                     }
@@ -180,7 +205,17 @@ impl Watch {
             if verdict(&change.what) && self.boxes[of].dark.is_none() {
                 self.verdict(of, now, &boxes[of]);
             }
-            self.note(3, now.as_micros(), of as u64);
+            self.note(3 + 16 * kind(&change.what), now.as_micros(), of as u64);
+        }
+        for change in &turn.changes {
+            self.note(8, change.incident.id as u64, u64::from(change.revision));
+            for text in [
+                change.event.as_str(),
+                change.incident.kind.as_str(),
+                &change.incident.summary,
+            ] {
+                self.note_text(text);
+            }
         }
         for row in &turn.rows {
             self.note(4, now.as_micros(), row.incident_id as u64);
@@ -211,12 +246,28 @@ impl Watch {
         }
     }
 
+    /// Its incident is open although it lives.
+    pub(super) fn forgotten(&mut self, at: Mono, of: usize) {
+        self.strange(at, of, "an incident that stayed open");
+        self.forgotten += 1;
+    }
+
     /// What was told in all.
     pub(super) fn told(&mut self, told: Told) {
         self.told = told;
     }
 
-    pub(super) fn finish(self, end: Mono, boxes: &[SimBox], allowed: &[Duration]) -> Record {
+    pub(super) fn finish(mut self, end: Mono, boxes: &[SimBox], allowed: &[Duration]) -> Record {
+        // What stands at the end is a mistake until then.
+        for (at, _) in self
+            .boxes
+            .iter()
+            .filter_map(|one| one.dark.filter(|(_, wrong)| wrong.is_some()))
+        {
+            self.ours.wrong_micros += end.since(at).as_micros() as u64;
+        }
+        let counts = format!("{:?} {:?} {:?}", self.ours, self.baselines, self.told);
+        self.note_text(&counts);
         let all = end.since(self.started).as_micros() as u64 * boxes.len() as u64;
         let dead: u64 = self.boxes.iter().map(|one| one.dead_micros).sum();
         let mut allowed_secs = vec![0; 64];
@@ -228,6 +279,8 @@ impl Watch {
             baselines: self.baselines,
             alive_micros: all.saturating_sub(dead),
             told: self.told,
+            forgotten: self.forgotten,
+            server_troubles: 0,
             strange: self.strange,
             digest: self.digest,
             allowed_secs,
@@ -245,7 +298,7 @@ impl Watch {
         }
         match wrong {
             Some(Wrong::Server) => self.strange(now, of, "dark by the server's own doing"),
-            Some(Wrong::Short) => self.strange(now, of, "dark before the tolerance"),
+            Some(Wrong::Short | Wrong::Early) => self.strange(now, of, "dark before the tolerance"),
             Some(Wrong::Fine) => self.strange(now, of, "dark though host and path were fine"),
             Some(Wrong::Crossed | Wrong::Outage) | None => {}
         }
@@ -290,7 +343,7 @@ impl Watch {
     }
 
     /// What the baselines would have said between the last arrival and this one.
-    fn judge_baselines(&mut self, of: usize, now: Mono, one: &SimBox) {
+    fn judge_baselines(&mut self, of: usize, now: Mono, one: &SimBox, times: &ServerTimes) {
         if self.boxes[of].seen.quiet_for(now) < LEAST_GAP {
             return;
         }
@@ -303,10 +356,13 @@ impl Watch {
             .filter(|one| one.is_death());
         let dead = dead.max_by_key(|one| one.to.since(one.from)).copied();
         for (n, at) in dark_at.into_iter().enumerate() {
+            let at = times.spoken(self.boxes[of].last, at);
             // A beat that TCP repeats may come after the death, and is not its end.
             let must = dead.filter(|dead| dead.to <= now && dead.to.since(dead.from) > MUST_FIND);
             if at >= now {
+                let over = dead.is_some_and(|dead| dead.to <= now);
                 self.baselines[n].missed += u64::from(must.is_some());
+                self.baselines[n].unfound += u64::from(over && must.is_none());
                 continue;
             }
             let truth = self.truth(of, at, one);
@@ -329,9 +385,27 @@ impl Watch {
         }
     }
 
+    fn note_text(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
     fn note(&mut self, kind: u64, at: u64, of: u64) {
         for word in [kind, at, of] {
             self.digest = (self.digest ^ word).wrapping_mul(0x0000_0100_0000_01b3);
         }
+    }
+}
+
+/// Tells what happened to a box from what else might have, for the digest.
+fn kind(what: &What) -> u64 {
+    match what {
+        What::Suspect { .. } => 1,
+        What::Live { .. } => 2,
+        What::Dark { .. } => 3,
+        What::Silent { .. } => 4,
+        What::Overdue { .. } => 5,
+        What::Away { .. } => 6,
     }
 }
