@@ -23,8 +23,13 @@ pub struct Moment {
 /// Now.
 #[expect(clippy::disallowed_methods, reason = "this is the shell that reads the clock")]
 pub fn now() -> Moment {
+    at(Timestamp::now())
+}
+
+/// Now, for who has read the clock on the wall already.
+pub fn at(wall: Timestamp) -> Moment {
     Moment {
-        wall: Timestamp::now(),
+        wall,
         boot: read(ClockId::Boottime),
         monotonic: read(ClockId::Monotonic),
     }

@@ -5,6 +5,8 @@
 //!   explains.
 //! - It is over once the server has answered a beat that carried a whole account. An answer to one without it (written
 //!   before, or while the box was still finding out) ends the silence, but the account is still owed.
+//! - Silent again before it was given: the server's incident of the first silence ended with the answer, and what comes
+//!   is the second's account. Only what was before this process goes on: no answer has ended that.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,6 +74,10 @@ pub struct Silence {
     taken: Option<Stamp>,
     /// An answer came since, and the account is still owed.
     reached: Option<Stamp>,
+    /// The newest of such answers.
+    heard: Option<Stamp>,
+    /// Nothing was before this process that is to be explained.
+    no_past: bool,
     /// The server does not want accounts.
     refused: bool,
     tried: Vec<Tried>,
@@ -97,6 +103,8 @@ impl Silence {
         Self {
             taken: None,
             reached: None,
+            heard: None,
+            no_past: false,
             refused: false,
             tried: Vec::new(),
             around: Around::new(),
@@ -144,16 +152,32 @@ impl Silence {
 
     /// A beat was taken, and it carried a whole account (`told`), or not.
     pub fn answered(&mut self, now: Stamp, every: Duration, told: bool) {
-        let owes = self.gap(now, every).is_some() && !told;
+        self.turns(now, every);
+        let past = self.taken.is_some() || !self.no_past;
+        let owes = self.gap(now, every).is_some() && !told && past;
         if owes {
             self.reached.get_or_insert(now);
+            self.heard = Some(now);
             return;
         }
         self.ends(now);
     }
 
+    /// To be called before a beat is written, and now and then: notices that it is silent again, the account still owed.
+    pub fn turns(&mut self, now: Stamp, every: Duration) {
+        let Some(heard) = self.heard.filter(|heard| now.since(*heard) >= speak_after(every)) else {
+            return;
+        };
+        if self.taken.is_some() {
+            self.ends(heard);
+        } else {
+            (self.reached, self.heard) = (None, None);
+        }
+    }
+
     /// There is nothing to explain about what was before this process.
     pub fn nothing_before(&mut self) {
+        self.no_past = true;
         if self.taken.is_none()
             && let Some(reached) = self.reached.take()
         {
@@ -163,7 +187,7 @@ impl Silence {
 
     fn ends(&mut self, at: Stamp) {
         self.taken = Some(at);
-        self.reached = None;
+        (self.reached, self.heard) = (None, None);
         self.tried.clear();
         self.around = Around::new();
     }
@@ -270,6 +294,39 @@ mod tests {
         assert_eq!(silence.gap(at(42_000), SECOND).unwrap().tried.len(), 1);
         silence.answered(at(42_100), SECOND, true);
         assert!(silence.gap(at(43_000), SECOND).is_none());
+    }
+
+    #[test]
+    fn silent_again_before_the_account_was_given_the_second_silence_is_explained() {
+        let mut silence = calm();
+        silence.failed(at(5000), Step::Dns, None, "of the first");
+        silence.answered(at(41_000), SECOND, false);
+        silence.turns(at(42_000), SECOND);
+        assert_eq!(silence.gap(at(42_000), SECOND).unwrap().reached, Some(at(41_000)));
+        silence.turns(at(43_000), SECOND);
+        silence.failed(at(50_000), Step::Connect, None, "of the second");
+        assert!(silence.is_silent(at(50_000), SECOND));
+        let gap = silence.gap(at(60_000), SECOND).unwrap();
+        assert_eq!((gap.taken, gap.reached), (Some(at(41_000)), None));
+        assert_eq!(
+            (gap.tried.len(), gap.tried[0].detail.as_str()),
+            (1, "of the second")
+        );
+
+        // What was before this process is not over with an answer that came while it was finding out.
+        let mut silence = Silence::new();
+        silence.answered(at(1000), SECOND, false);
+        silence.turns(at(9000), SECOND);
+        let gap = silence.gap(at(9000), SECOND).unwrap();
+        assert_eq!((gap.taken, gap.reached), (None, None));
+    }
+
+    #[test]
+    fn a_box_without_a_past_owes_nothing_for_a_beat_written_before_it_knew() {
+        let mut silence = Silence::new();
+        silence.nothing_before();
+        silence.answered(at(100), SECOND, false);
+        assert_eq!((silence.taken(), silence.reached()), (Some(at(100)), None));
     }
 
     #[test]

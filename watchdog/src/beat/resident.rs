@@ -86,8 +86,8 @@ fn clocks() -> (Instant, Timestamp) {
 }
 
 /// The same moment on the clocks that silences are counted by. (In tests these follow the virtual one.)
-fn moment(now: Instant) -> Moment {
-    let moment = clock::now();
+fn moment((now, wall): (Instant, Timestamp)) -> Moment {
+    let moment = clock::at(wall);
     #[cfg(test)]
     let moment = tests::as_virtual(moment, now);
     let _ = now;
@@ -159,7 +159,7 @@ struct Inbox {
 impl Resident {
     fn new(settings: Settings, notifier: Notifier) -> Result<(Self, Inbox), BeatError> {
         let server = settings.server.clone().ok_or(BeatError::NoServer)?;
-        let (now, _) = clocks();
+        let (now, wall) = clocks();
         let session = Uuid::new_v4();
         let boot_id = clock::boot_id().unwrap_or(Uuid::nil());
         let secure = server.urls.iter().any(|url| url.scheme() == "https");
@@ -187,7 +187,7 @@ impl Resident {
         let (tell_news, news) = mpsc::channel(NEWS);
         let (tell_departure, departures) = mpsc::channel(2);
         let (tell, told) = mpsc::channel(8);
-        let began = moment(now);
+        let began = moment((now, wall));
         let watchdog = notifier.watchdog_every().map(|every| every * 2);
         let resident = Self {
             senders,
@@ -285,7 +285,7 @@ impl Resident {
     /// Does everything that is due; when to look again.
     fn drive(&mut self) -> Instant {
         let (now, wall) = clocks();
-        let moment = moment(now);
+        let moment = moment((now, wall));
         if self.story.stalls.begins(moment) {
             // The service manager may be about to end a process that seemed to hang; all of the machine did.
             self.notifier.alive();
@@ -417,8 +417,8 @@ impl Resident {
     }
 
     fn lane_event(&mut self, event: LaneEvent) {
-        let (now, _) = clocks();
-        let at = moment(now).into();
+        let (now, wall) = clocks();
+        let at = moment((now, wall)).into();
         let Some(sender) = self.senders.get_mut(event.server) else {
             return;
         };

@@ -142,6 +142,11 @@ impl Sender {
         &mut self.silence
     }
 
+    /// To be called now and then.
+    pub fn turns(&mut self, now: Stamp) {
+        self.silence.turns(now, self.plan.interval());
+    }
+
     /// For how long it has taken no beat, if that is a silence.
     pub fn silent_for(&self, now: Stamp, began: Stamp) -> Option<Duration> {
         let silent = self.silence.is_silent(now, self.plan.interval());
@@ -304,6 +309,7 @@ impl Sender {
         token: u64,
     ) {
         let every = self.plan.interval();
+        self.silence.turns(supply.at, every);
         let gap = self
             .silence
             .gap(supply.at, every)

@@ -49,8 +49,7 @@ impl Resident {
                 }
             },
             Told::Sample(sample) => {
-                let (now, _) = clocks();
-                let at = moment(now).into();
+                let at = moment(clocks()).into();
                 for sender in &mut self.senders {
                     sender.seen(at, &sample);
                 }
@@ -120,6 +119,9 @@ impl Resident {
         }
         self.note_at = now + NOTE_EVERY;
         let (at, began) = (moment.into(), self.story.began);
+        for sender in &mut self.senders {
+            sender.turns(at);
+        }
         let silent = self
             .senders
             .iter()
