@@ -83,11 +83,8 @@ impl<'a> Fleet<'a> {
         }
         fleet.last_words();
         let allowed = fleet.server.allowed();
-        let of_server = |fault: &&Fault| match fault.what {
-            What::ServerPause | What::ServerRestart | What::ServerHalfCut(_) | What::ServerCut => true,
-            _ => false,
-        };
-        let server_troubles = fleet.setup.faults.iter().filter(of_server).count() as u64;
+        let faults = fleet.setup.faults.iter();
+        let server_troubles = faults.filter(|fault| fault.what.is_the_servers()).count() as u64;
         Record {
             server_troubles,
             ..fleet.watch.finish(end, &fleet.boxes, &allowed)
@@ -188,11 +185,10 @@ impl<'a> Fleet<'a> {
 
     /// A fault is near: who it concerns is played out from now on.
     fn soon(&mut self, fault: Fault) {
-        let trail = match fault.what {
-            What::ServerPause | What::ServerRestart | What::ServerHalfCut(_) | What::ServerCut => {
-                SERVER_TRAIL
-            }
-            _ => TRAIL,
+        let trail = if fault.what.is_the_servers() {
+            SERVER_TRAIL
+        } else {
+            TRAIL
         };
         for of in self.concerned(fault.what) {
             let one = &mut self.boxes[of];

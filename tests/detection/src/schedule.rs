@@ -67,6 +67,16 @@ pub enum What {
     ReceiverDown(u8),
 }
 
+impl What {
+    /// Whether it is the server's own trouble.
+    pub fn is_the_servers(self) -> bool {
+        matches!(
+            self,
+            Self::ServerPause | Self::ServerRestart | Self::ServerHalfCut(_) | Self::ServerCut
+        )
+    }
+}
+
 impl Fault {
     /// When it begins.
     pub fn from(&self) -> Mono {
