@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use fleet_detection::campaign::{Campaign, FLEET_DAYS};
 use fleet_detection::fleet::{Fleet, Setup};
-use fleet_detection::profile::{PROFILES, Profile};
+use fleet_detection::profile::{MAIN, PROFILES, Profile};
 use fleet_detection::report::Outcome;
 use fleet_detection::schedule::{Fault, draw};
 use fleet_detection::shrink::shrink;
@@ -86,7 +86,9 @@ fn main() -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     for profile in profiles {
         for witness in [true, false] {
-            if args.witness.is_none_or(|only| only == witness) {
+            // The two others show one thing each; both together only if asked for.
+            let default = witness || MAIN.contains(profile);
+            if args.witness.map_or(default, |only| only == witness) {
                 outcomes.push(run(&args, profile, witness));
             }
         }

@@ -73,6 +73,9 @@ pub const SMALL: Profile = Profile {
     ..DATACENTRE
 };
 
+/// Those that are run without a witness as well.
+pub const MAIN: [Profile; 2] = [DATACENTRE, HOME];
+
 /// All of them.
 pub const PROFILES: [Profile; 4] = [DATACENTRE, HOME, MIXED, SMALL];
 
