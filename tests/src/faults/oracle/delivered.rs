@@ -7,7 +7,7 @@ use protocol::incident::{EventKind, Incident, Kind};
 use protocol::names::BoxName;
 
 use super::{Rule, Violation};
-use crate::faults::history::{Books, BoxTruth, Done, Gone, History, ReceiverTruth, Span};
+use crate::faults::history::{Books, BoxTruth, Done, Gone, History, ReceiverTruth, Span, Told};
 
 /// A goodbye for longer than this is not over when a schedule ends.
 const LONG_GOODBYE_SECS: u64 = 60;
@@ -37,6 +37,7 @@ pub(in crate::faults) fn lacks(history: &History) -> Vec<String> {
         }
         for (ix, receiver) in history.receivers.iter().enumerate() {
             lacks.extend(untold(one, receiver, must_hear(history, one, ix)));
+            lacks.extend(not_again(history, one, receiver));
         }
     }
     lacks
@@ -121,6 +122,36 @@ fn must_hear(history: &History, one: &IncidentDetail, receiver: usize) -> bool {
         .fold(opened_ms, i64::max);
     let due_ms = last_ms + step_ms.unwrap_or(0) + UNMUTED_MS;
     incident.resolved_at.is_none() && one.ack.is_none() && due_ms < history.ended_ms
+}
+
+/// Who heard of an open incident before a silence, and has not since it is over, although nobody acknowledged it.
+fn not_again(history: &History, one: &IncidentDetail, receiver: &ReceiverTruth) -> Option<String> {
+    let incident = &one.incident;
+    if incident.resolved_at.is_some() || one.ack.is_some() {
+        return None;
+    }
+    // Of several the last to end: in between they may be one.
+    let (perhaps, surely) = silences(history, incident).max_by_key(|(perhaps, _)| perhaps.to_ms)?;
+    let told = || {
+        let of_it = |told: &&Told| {
+            let same = &told.alert.incident;
+            told.taken() && same.id == incident.id && same.opened_at == incident.opened_at
+        };
+        receiver.told.iter().filter(of_it)
+    };
+    let before = told().any(|told| told.at_ms < perhaps.from_ms - SLACK_MS);
+    let since = told().any(|told| told.at_ms > surely.to_ms - SLACK_MS);
+    let over = perhaps.to_ms + UNMUTED_MS < history.ended_ms;
+    // A server that was away all the while never knew of it as muted.
+    let noted = calm(history, surely);
+    (before && !since && over && noted).then(|| {
+        format!(
+            "{}: {} was silenced until {} ms, and not told again",
+            receiver.name,
+            named(incident),
+            perhaps.to_ms
+        )
+    })
 }
 
 /// A box that sends is live; one that is gone is told of.

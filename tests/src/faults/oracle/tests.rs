@@ -354,6 +354,46 @@ fn a_silence_excuses_what_opened_in_it_and_nothing_else() {
 }
 
 #[test]
+fn who_knew_before_a_silence_must_hear_after_it_unless_somebody_has_it_in_hand() {
+    let lacking = |change: &dyn Fn(&mut History)| {
+        let mut history = good();
+        history.last.incidents[0].incident.resolved_at = None;
+        history.boxes[0].gone[0].span.to_ms = Span::OPEN;
+        history.done.push(Done::Silenced {
+            asked_ms: 8000,
+            at_ms: 8000,
+            id: 1,
+            about: Some("a".to_owned()),
+            until_ms: 12_000,
+        });
+        for receiver in &mut history.receivers {
+            receiver.told.pop();
+        }
+        change(&mut history);
+        lacks(&history).len()
+    };
+    assert_eq!(lacking(&|_| {}), 2, "neither heard of it again");
+    let again = lacking(&|history| {
+        let opened = incident(1, Kind::BoxDark, Some("a"), 6400, None);
+        for receiver in &mut history.receivers {
+            let row = told(2, EventKind::Updated, &opened, 12_400, Some(200));
+            receiver.told.push(row);
+        }
+    });
+    assert_eq!(again, 0);
+    let in_hand = lacking(&|history| {
+        history.last.incidents[0].ack = Some(Ack {
+            at: at(9000),
+            by: "admin".into(),
+            note: String::new(),
+        });
+    });
+    assert_eq!(in_hand, 0);
+    let away = lacking(&|history| history.server.hung.push(span(7900, 12_100)));
+    assert_eq!(away, 0, "it never knew of the silence");
+}
+
+#[test]
 fn a_step_that_is_due_must_be_told_and_one_that_is_not_need_not() {
     let second_untold = |change: &dyn Fn(&mut History)| {
         let mut history = good();
