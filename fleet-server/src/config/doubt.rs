@@ -91,7 +91,9 @@ fn is_outside(address: &str) -> bool {
     let Some((host, _)) = address.rsplit_once(':') else {
         return false;
     };
-    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+    // An IPv4 address in IPv6's clothes is what it is; a name is the same in capitals and with the root's dot.
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    match ip.map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(ip)) => {
             !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified())
         }
@@ -99,11 +101,25 @@ fn is_outside(address: &str) -> bool {
             !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
         }
         Err(_) => {
-            let near = [".localhost", ".local", ".lan", ".internal", ".home.arpa"];
-            host.contains('.') && !near.iter().any(|suffix| host.ends_with(suffix))
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name.contains('.') && !NEAR.iter().any(|suffix| name.ends_with(suffix))
         }
     }
 }
+
+/// Ends of names that no public name has (RFC 6762, appendix G; RFC 8375): their hosts are near.
+const NEAR: [&str; 10] = [
+    ".localhost",
+    ".localdomain",
+    ".local",
+    ".lan",
+    ".home",
+    ".home.arpa",
+    ".corp",
+    ".intranet",
+    ".internal",
+    ".private",
+];
 
 /// Somebody else's `host:port`.
 fn address(item: &Item<'_>) -> Option<String> {
@@ -143,6 +159,13 @@ mod tests {
             "169.254.1.1:80",
             "[::1]:80",
             "[fd00::1]:80",
+            "[::ffff:10.0.0.7]:80",
+            "fd00::1:25",
+            "localhost.:25",
+            "localhost.localdomain:25",
+            "am.lan.:9093",
+            "Mail.LAN:587",
+            "am.corp:9093",
             "?",
         ] {
             assert!(!is_outside(near), "{near}");

@@ -419,3 +419,32 @@ fn secrets_come_from_files_and_are_never_printed() {
         "{err}"
     );
 }
+
+#[test]
+fn whom_the_server_asks_about_itself_is_whom_it_must_reach_unless_it_is_told() {
+    const FAR: &str = r#"
+[dead_man]
+url = "https://hc-ping.com/3e0b1f6c-secret"
+[[receiver]]
+name = "near"
+alertmanager = { urls = ["http://127.0.0.1:9093", "http://[fd00::7]:9093"] }
+[[receiver]]
+name = "far"
+webhook = { url = "https://Hooks.Example.NET/alert?token=secret" }
+[[receiver]]
+name = "again"
+webhook = { url = "https://hooks.example.net/other" }
+[[receiver]]
+name = "six"
+webhook = { url = "http://[2001:db8::1]:8080/" }
+"#;
+    let own = |text: &str| read(text).unwrap().witness.own;
+    assert_eq!(
+        own(FAR),
+        ["hc-ping.com:443", "hooks.example.net:443", "[2001:db8::1]:8080"]
+    );
+    assert_eq!(own(&format!("{FAR}[witness]\nself = []\n")), Vec::<String>::new());
+    let told = own(&format!("{FAR}[witness]\nself = [\"192.0.2.1:443\"]\n"));
+    assert_eq!(told, ["192.0.2.1:443"]);
+    assert_eq!(own(""), Vec::<String>::new());
+}
