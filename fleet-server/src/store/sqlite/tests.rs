@@ -842,3 +842,37 @@ fn ten_thousand_that_wait_cost_no_more_than_a_few() {
         "{due:?} {unheard:?}"
     );
 }
+
+#[test]
+fn a_commit_is_on_the_disk_whatever_was_written_or_failed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let level = |store: &SqliteStore| -> i64 {
+        let level = store.db.pragma_query_value(None, "synchronous", |row| row.get(0));
+        level.unwrap()
+    };
+    let (normal, full) = (1, 2);
+    store.ping(at(1)).unwrap();
+    assert_eq!(level(&store), normal);
+    store.commit(&[change(1, 1, None)], &[row("hook", 1, 1)]).unwrap();
+    assert_eq!(level(&store), full);
+    store.attempt_failed(1, at(2), "no").unwrap();
+    let ack = Ack {
+        at: at(3),
+        by: "ann".into(),
+        note: String::new(),
+    };
+    assert!(store.acknowledge(99, &ack).is_err(), "refused in the transaction");
+    assert_eq!(level(&store), full);
+    // Somebody else's lock: what was to be written loosely never began.
+    store.db.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("fleet.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(store.ping(at(4)).is_err());
+    assert!(store.commit(&[change(1, 2, None)], &[]).is_err());
+    assert_eq!(level(&store), full);
+    other.execute_batch("ROLLBACK").unwrap();
+    store.ping(at(5)).unwrap();
+    store.commit(&[change(1, 2, None)], &[]).unwrap();
+    assert_eq!(level(&store), full);
+}
