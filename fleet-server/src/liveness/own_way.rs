@@ -5,6 +5,8 @@
 //! - **Cut**: none of them answered, and since they were asked nobody was heard either. (A firewall that lets nothing
 //!   out makes them mute as well: a server that hears anybody is not cut off.)
 //! - They are believed only if one of them has ever answered this process: a mistyped address must make nobody blind.
+//!   But a process that was started while the way was cut (a machine that boots before its network is there) has heard
+//!   neither them nor any box: until one or the other happens, and at most [`UNPROVEN`], it judges nobody.
 //!
 //! It is what a fleet of one to three boxes has instead of a collapse of arrivals, which takes more boxes to show.
 
@@ -14,12 +16,15 @@ use super::time::Mono;
 
 /// How long a verdict waits for an answer.
 pub const WAIT: Duration = Duration::from_secs(2);
+/// How long a process that has heard nothing at all since its start judges nobody.
+pub const UNPROVEN: Duration = Duration::from_secs(60);
 /// An answer to a question older than this says nothing any more.
 const FRESH: Duration = Duration::from_secs(4);
 
 /// What is known of the server's own way out.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OwnWay {
+    first_asked: Option<Mono>,
     asked: Option<Mono>,
     /// When the question was asked, and whether anybody answered it.
     answer: Option<(Mono, bool)>,
@@ -44,6 +49,7 @@ pub enum Says {
 impl OwnWay {
     /// A question went out.
     pub fn asked(&mut self, now: Mono) {
+        self.first_asked.get_or_insert(now);
         self.asked = Some(now);
     }
 
@@ -68,7 +74,9 @@ impl OwnWay {
     /// What follows for a verdict that is due.
     pub fn says(&self, now: Mono) -> Says {
         if !self.proven {
-            return Says::Nothing;
+            let deaf = self.heard == Mono::default();
+            let fresh = self.first_asked.is_some_and(|asked| now.since(asked) < UNPROVEN);
+            return if deaf && fresh { Says::Wait } else { Says::Nothing };
         }
         match (self.answer, self.asked) {
             (Some((asked, true)), _) if now.since(asked) < FRESH => Says::Open,
@@ -101,9 +109,26 @@ mod tests {
     #[test]
     fn who_never_answered_is_not_believed() {
         let mut own = OwnWay::default();
+        own.heard(at(1));
         own.asked(at(1));
         own.answered(at(1), false);
         assert_eq!(own.says(at(2)), Says::Nothing);
+    }
+
+    #[test]
+    fn who_was_started_without_a_way_out_and_has_heard_nothing_waits_but_not_for_ever() {
+        let mut own = OwnWay::default();
+        assert_eq!(own.says(at(1)), Says::Nothing, "nobody is asked");
+        for secs in 1..60 {
+            own.asked(at(secs));
+            own.answered(at(secs), false);
+            assert_eq!(own.says(at(secs + 1)), Says::Wait, "{secs}");
+        }
+        assert_eq!(
+            own.says(at(61)),
+            Says::Nothing,
+            "mistyped addresses, and everybody is gone"
+        );
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Tracker {
             self.events.push(Event::Duplicate { ix, at: now });
         }
         let newer = heard?;
-        if beat.every <= QUICK {
+        if beat.every <= QUICK && cell.groups != Memberships::ASIDE {
             self.after_dead_air(now.mono);
         }
         let Some(cell) = self.cells.get_mut(ix.at()).and_then(Option::as_mut) else {

@@ -24,6 +24,8 @@ pub struct Campaign<'a> {
     pub own: bool,
     /// The seed.
     pub seed: u64,
+    /// The first fleet.
+    pub first: u64,
     /// Fleets.
     pub fleets: u64,
     /// Days that each is followed.
@@ -56,7 +58,7 @@ pub struct Sum {
 impl Campaign<'_> {
     /// Runs all fleets. `progress` hears of each.
     pub fn run(&self, progress: impl Fn(u64) + Sync) -> Sum {
-        let next = AtomicU64::new(0);
+        let next = AtomicU64::new(self.first);
         let total = Mutex::new((Total::default(), Vec::new()));
         let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
         std::thread::scope(|scope| {
@@ -64,7 +66,7 @@ impl Campaign<'_> {
                 scope.spawn(|| {
                     loop {
                         let fleet = next.fetch_add(1, Ordering::Relaxed);
-                        if fleet >= self.fleets {
+                        if fleet >= self.first + self.fleets {
                             return;
                         }
                         let record = self.fleet(fleet);

@@ -40,6 +40,9 @@ struct Args {
     /// The server does not ask for its own way out ([witness] self = [])
     #[arg(long)]
     no_own: bool,
+    /// Only this fleet of each profile, as the report names it
+    #[arg(long)]
+    fleet: Option<u64>,
     /// JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -123,7 +126,8 @@ fn run<'a>(args: &Args, profile: &'a Profile, witness: bool) -> Outcome<'a> {
         witness,
         own: !args.no_own,
         seed: args.seed,
-        fleets: box_years.div_ceil(boxes),
+        first: args.fleet.unwrap_or(0),
+        fleets: args.fleet.map_or(box_years.div_ceil(boxes), |_| 1),
         days: FLEET_DAYS,
     };
     let began = Instant::now();

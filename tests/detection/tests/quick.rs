@@ -18,6 +18,7 @@ fn campaign(profile: &Profile, witness: bool, seed: u64) -> Campaign<'_> {
         witness,
         own: true,
         seed,
+        first: 0,
         fleets: 1,
         days: DAYS,
     }

@@ -56,6 +56,22 @@ fn a_storm_and_a_blindness_leave_it_out() {
     assert_eq!(world.state(canary), Liveness::Suspect, "blind, it judges nobody");
 }
 
+/// It beats from inside the server: that it is heard says nothing of the way to anybody else.
+#[test]
+fn its_beats_are_nobodys_who_is_outside() {
+    let (mut world, canary) = with_canary(&[("", 2)]);
+    world.judge.own_answered(world.now, true);
+    let until = world.now + 60 * SECOND;
+    world.boxes[..canary]
+        .iter_mut()
+        .for_each(|sim| sim.cut_until = until);
+    server::run_with_own_way(&mut world, 30 * SECOND, false);
+    assert_eq!(
+        (world.dark(), world.news()),
+        (vec![], vec!["no way out".to_owned()])
+    );
+}
+
 #[test]
 fn dying_a_hundred_times_teaches_it_nothing() {
     let (mut world, canary) = with_canary(&[]);

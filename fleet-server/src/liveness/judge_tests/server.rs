@@ -285,7 +285,7 @@ fn ticks_that_are_a_little_late_move_the_deadlines() {
 }
 
 /// The addresses declared for the server itself are asked every second while somebody is overdue, as the sweep does it.
-fn run_with_own_way(world: &mut World, how_long: Duration, open: bool) {
+pub(super) fn run_with_own_way(world: &mut World, how_long: Duration, open: bool) {
     let end = world.now + how_long;
     while world.now < end {
         let asked = world.now;
