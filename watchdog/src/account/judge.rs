@@ -20,17 +20,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::account::{Account, Attempt, Step, Verdict};
+use protocol::account::{Account, Verdict};
 use protocol::heartbeat::GoodbyeWhy;
-use protocol::names::Word;
 use uuid::Uuid;
 
 use super::around::Around;
 use super::journal::JournalEnd;
 use super::past::{How, PANIC};
 use super::record::{Ended, Heard, Record};
-use super::silence::{Gap, Stamp, TIMED_OUT, Tried};
+use super::silence::{Gap, Stamp, Tried};
 use super::stalls::Stalls;
+use super::tried::{attempt, clock, main_try, sentence};
 use crate::checks::span_text;
 use crate::redact::redact;
 
@@ -442,61 +442,6 @@ fn by_goodbye(goodbye: Option<GoodbyeWhy>) -> (Verdict, String) {
             "it went down without a shutdown that the watchdog noticed: power cut, reset or crash".to_owned(),
         ),
     }
-}
-
-/// The way that failed most often; what the server itself answered counts last.
-fn main_try(tried: &[Tried]) -> Option<&Tried> {
-    tried
-        .iter()
-        .max_by_key(|tried| (tried.step != Step::HttpStatus, tried.times))
-}
-
-/// `connect to 203.0.113.5:443 over IPv4 timed out for 41 s`.
-fn sentence(tried: &Tried, silent: Duration) -> String {
-    let to = match tried.address {
-        Some(address) => {
-            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-            format!(" to {address} over {family}")
-        }
-        None => String::new(),
-    };
-    let how = if tried.detail == TIMED_OUT {
-        tried.detail.clone()
-    } else {
-        format!("failed ({})", tried.detail)
-    };
-    let step = match tried.step {
-        Step::Dns => format!("resolving the server's name {how}"),
-        Step::Connect => format!("connect{to} {how}"),
-        Step::Tls => format!("the TLS handshake{to} {how}"),
-        Step::Answer => format!("beats{to} had no answer ({})", tried.detail),
-        Step::HttpStatus => format!("the server did not take beats ({})", tried.detail),
-    };
-    let lasted = tried
-        .last
-        .since(tried.first)
-        .max(silent.min(tried.last.since(tried.first) + Duration::from_secs(4)));
-    format!("{step} for {}", span_text(lasted))
-}
-
-fn attempt(url: &str, tried: &Tried) -> Attempt {
-    let family = tried
-        .address
-        .map(|address| if address.is_ipv4() { "ipv4" } else { "ipv6" });
-    Attempt {
-        url: url.to_owned(),
-        address: tried.address.map(|address| address.to_string()),
-        family: family.and_then(|family| Word::new(family).ok()),
-        step: Word::new(tried.step.as_str()).expect("a step's word is a word"),
-        detail: redact(&tried.detail),
-        times: tried.times,
-        first: tried.first.wall,
-        last: tried.last.wall,
-    }
-}
-
-fn clock(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One table: what happened, and the word that is said of it.
 
+use protocol::account::Step;
 use protocol::limits;
 
 use super::super::record::tests::{at, record};

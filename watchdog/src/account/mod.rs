@@ -8,6 +8,7 @@
 //! - [`keeper`]: writes it, without holding back a beat
 //! - [`journal`] (pure): how a boot ended, by its last lines
 //! - [`past`]: the shell that asks how the last process, or the last boot, ended
+//! - [`tried`] (pure): what was tried, in words
 //! - [`judge`] (pure): facts in, an account with its verdict out
 
 pub mod around;
@@ -17,4 +18,5 @@ pub mod record;
 pub mod keeper;
 pub mod journal;
 pub mod past;
+mod tried;
 pub mod judge;
