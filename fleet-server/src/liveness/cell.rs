@@ -54,6 +54,8 @@ pub(super) struct Cell {
     pub(super) excused: bool,
     /// How the census counts it.
     pub(super) counts: Counts,
+    /// Time in which nobody at all was heard, by which its deadline was moved since it was heard last.
+    pub(super) aired: Duration,
     /// It beats on time, by [`Tracker::in_bulk`](super::tracker::Tracker::in_bulk).
     pub(super) in_bulk: bool,
 }
@@ -240,6 +242,7 @@ pub(super) fn learn(cell: &mut Cell, now: Mono, newer: Newer, learn_from: Mono, 
 
 pub(super) fn arrived(cell: &mut Cell, now: Moment, beat: &Arrival) {
     cell.base = now.mono;
+    cell.aired = Duration::ZERO;
     cell.beats += 1;
     cell.on_conn = if cell.conn == Some(beat.conn) { 2 } else { 1 };
     cell.conn = Some(beat.conn);

@@ -18,8 +18,6 @@ pub const RECENT: Duration = Duration::from_secs(10);
 /// Intervals up to this are *quick*. Quick and slow boxes are counted apart: when arrivals stop, the quick ones are
 /// overdue long before the first slow one can be.
 pub const QUICK: Duration = Duration::from_secs(5);
-/// Boxes with intervals up to this are *steady*: of a few of them somebody is heard at any time.
-pub const STEADY: Duration = Duration::from_secs(1);
 /// Labels that group boxes, at most.
 pub const GROUP_LABELS: usize = 4;
 
@@ -73,15 +71,6 @@ pub struct Count {
     pub overdue: u32,
 }
 
-impl Count {
-    fn and(self, other: Self) -> Self {
-        Self {
-            expected: self.expected + other.expected,
-            overdue: self.overdue + other.overdue,
-        }
-    }
-}
-
 /// The counts of all groups.
 #[derive(Debug, Clone)]
 pub struct Census {
@@ -97,7 +86,7 @@ pub struct Census {
 struct Slot {
     group: Group,
     /// By [`pace`].
-    counts: [Count; 3],
+    counts: [Count; 2],
     /// Boxes in it, and storms over it.
     held: u32,
 }
@@ -155,20 +144,22 @@ impl Census {
 
     /// The count to judge `group` by: its quick boxes, or its slow ones where fewer than `floor` are quick.
     pub fn count(&self, group: GroupIx, floor: u32) -> Count {
-        let [steady, quick, slow] = self.groups[group.0 as usize].counts;
-        let quick = steady.and(quick);
+        let [quick, slow] = self.groups[group.0 as usize].counts;
         if quick.expected >= floor { quick } else { slow }
     }
 
-    /// Those of `group` that beat at least each [`STEADY`].
-    pub fn steady(&self, group: GroupIx) -> Count {
+    /// The quick ones of `group`, however few.
+    pub fn quick(&self, group: GroupIx) -> Count {
         self.groups[group.0 as usize].counts[0]
     }
 
     /// All boxes of `group`, quick and slow.
     pub fn all(&self, group: GroupIx) -> Count {
-        let [steady, quick, slow] = self.groups[group.0 as usize].counts;
-        steady.and(quick).and(slow)
+        let [quick, slow] = self.groups[group.0 as usize].counts;
+        Count {
+            expected: quick.expected + slow.expected,
+            overdue: quick.overdue + slow.overdue,
+        }
     }
 
     /// For each label the groups by it, without the fleet: every label divides the boxes in its own way.
@@ -228,5 +219,5 @@ impl Census {
 }
 
 fn pace(every: Duration) -> usize {
-    usize::from(every > STEADY) + usize::from(every > QUICK)
+    usize::from(every > QUICK)
 }

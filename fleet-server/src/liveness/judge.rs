@@ -11,7 +11,7 @@ use super::census::{Count, GroupIx};
 use super::event::{BlindWhy, Cause, Event, Group};
 use super::margin::Margins;
 use super::record::Record;
-use super::self_doubt::{Pause, SelfDoubt, Sight};
+use super::self_doubt::{FLEET_MIN, Pause, SelfDoubt, Sight};
 use super::storm::Storms;
 use super::time::{Moment, Mono};
 use super::tracker::{AIR_MIN, Proposal, Row, Tracker, Verdict};
@@ -110,13 +110,20 @@ impl Judge {
     /// A silent box's host has stopped answering its witnesses as well: it is dark. `false`: nobody is judged now (a
     /// server that is cut off reaches no host), so the witnesses must say so again.
     pub fn host_lost(&mut self, ix: BoxIx, now: Moment) -> bool {
-        let steady = self.tracker.census.steady(GroupIx::FLEET);
-        let deaf = steady.expected >= AIR_MIN && self.tracker.is_dead_air(now.mono);
+        let quick = self.tracker.census.quick(GroupIx::FLEET);
+        let deaf = quick.expected >= AIR_MIN && self.tracker.is_dead_air(now.mono);
         let doubtful = deaf || !self.ready(now.mono);
         if !doubtful && self.tracker.state(ix) == Some(Liveness::Silent) {
             self.tracker.carry_out(ix, Verdict::Dark(Cause::HostLost), now);
         }
         !doubtful
+    }
+
+    /// Whether it is to be asked whether the server's own way out is open: only a fleet too small to collapse is judged by
+    /// that, and others' machines are not asked each second for nothing.
+    pub fn doubts_its_way(&self) -> bool {
+        let all = self.tracker.census.all(GroupIx::FLEET);
+        all.expected < FLEET_MIN && (all.overdue > 0 || self.blind())
     }
 
     /// Boxes that are overdue, or were until moments ago.
@@ -212,8 +219,8 @@ impl Judge {
     /// A verdict waits until somebody else was heard after it fell due: a server that hears nobody at that moment may be
     /// what is silent. Where nobody (or hardly anybody) beats, there is nobody to wait for.
     fn hear_first(&self, due: &mut Vec<Proposal>, now: Mono) {
-        let steady = self.tracker.census.steady(GroupIx::FLEET);
-        if steady.expected >= AIR_MIN && steady.expected > steady.overdue {
+        let quick = self.tracker.census.quick(GroupIx::FLEET);
+        if quick.expected >= AIR_MIN && quick.expected > quick.overdue {
             due.retain(|proposal| self.tracker.heard_since(proposal.due, now));
         }
     }

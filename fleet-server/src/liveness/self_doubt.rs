@@ -8,9 +8,10 @@
 //! - **Overload**: fewer than [`PACE`] of the ticks that [`PACE_WINDOW`] should hold. Such a server does not get round to
 //!   what arrives either, so it judges nobody; after [`OVERLOAD_TOLD`] it says so. When it is over everybody gets one full
 //!   deadline.
-//! - **Dead air**: nobody at all heard for longer than a second and a quarter, of four boxes or more that beat each second
-//!   (two seconds, of two or three): when the next beat comes, every deadline moves by that time (`tracker`). And **a verdict waits until somebody else
-//!   was heard after it fell due** (`judge`): a server whose way is cut at that moment says nothing.
+//! - **Dead air**: nobody at all heard for longer than a second and a quarter, of four boxes or more that beat every few
+//!   seconds (two seconds, of two or three): when the next beat comes, every deadline moves by that time (`tracker`), again
+//!   and again by ten seconds in all. And **a verdict waits until somebody else was heard after it fell due** (`judge`): a
+//!   server whose way is cut at that moment says nothing.
 //! - **After the start** the same: one full deadline for every box.
 //! - **Collapse**: more than [`COLLAPSE`] of the expected boxes are overdue at the moment when the first of them would be
 //!   judged (at least [`COLLAPSE_MIN`] boxes, and [`FLEET_MIN`] expected: of one, two or three boxes each is judged by

@@ -27,7 +27,7 @@ pub use super::cell::Verdict;
 /// Deadlines are worked out anew once in so many beats (and after each gap): a root and a sort less on every beat.
 const RECKON_EVERY: u64 = 16;
 
-/// Nobody heard for so long, of at least [`AIR_MIN`] boxes that beat each second: that is no silence of theirs.
+/// Nobody heard for so long, of at least [`AIR_MIN`] boxes that beat every few seconds: that is no silence of theirs.
 /// One box alone that beats each second keeps it from happening.
 const DEAD_AIR: Duration = Duration::from_millis(1250);
 /// See [`DEAD_AIR`].
@@ -36,6 +36,10 @@ pub(super) const AIR_MIN: u32 = 4;
 const DEAD_AIR_FEW: Duration = Duration::from_millis(2000);
 /// See [`DEAD_AIR_FEW`].
 const AIR_FEW_MIN: u32 = 2;
+
+/// A second dead air since a box was heard, and a third, move its deadline no further than this in all: who is heard
+/// between them shows that the way is open, and a bad way or a slow pace of theirs is no excuse for ever.
+const AIRS_MAX: Duration = Duration::from_secs(10);
 
 /// All boxes.
 #[derive(Debug)]
@@ -164,6 +168,7 @@ impl Tracker {
             excused: groups == Memberships::ASIDE,
             groups,
             counts: Counts::Not,
+            aired: Duration::ZERO,
             in_bulk: false,
         });
         self.settle(ix);
@@ -317,12 +322,30 @@ impl Tracker {
     fn after_dead_air(&mut self, now: Mono) {
         let air = now.since(self.heard);
         if air >= DEAD_AIR && self.bulk == 0 && self.heard > Mono::default() {
-            let steady = self.census.steady(GroupIx::FLEET).expected;
-            if steady >= AIR_MIN || (steady >= AIR_FEW_MIN && air >= DEAD_AIR_FEW) {
-                self.shift(air, now);
+            let quick = self.census.quick(GroupIx::FLEET).expected;
+            if quick >= AIR_MIN || (quick >= AIR_FEW_MIN && air >= DEAD_AIR_FEW) {
+                self.aired(air, now);
             }
         }
         self.heard = self.heard.max(now);
+    }
+
+    fn aired(&mut self, air: Duration, now: Mono) {
+        self.learn_from = now;
+        for (cell, due) in self.cells.iter_mut().zip(&mut self.due) {
+            if let Some(cell) = cell
+                && matches!(cell.state, State::Live | State::Suspect(_))
+            {
+                let by = if cell.aired.is_zero() {
+                    air
+                } else {
+                    air.min(AIRS_MAX.saturating_sub(cell.aired))
+                };
+                cell.aired += air;
+                cell.base = (cell.base + by).min(now).max(cell.base);
+                *due = cell.due();
+            }
+        }
     }
 
     fn heard_in_bulk(&self, due: Mono, now: Mono) -> bool {

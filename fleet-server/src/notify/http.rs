@@ -28,7 +28,7 @@ impl HttpSender {
             .user_agent(concat!("fleet-server/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
-            // What is given up here must not be repeated by the kernel for minutes: it would arrive after what was said since.
+            // What is given up here must not be repeated by the kernel: it would arrive after what was said since.
             .tcp_user_timeout(ANSWER_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(2)

@@ -177,10 +177,7 @@ impl<K: Keep> Sweep<K> {
                 self.follow_up(event);
                 self.asking.follow(event, now);
             }
-            let doubtful = {
-                let judge = self.intake.shared.judge();
-                judge.overdue() > 0 || judge.blind()
-            };
+            let doubtful = self.intake.shared.judge().doubts_its_way();
             self.asking.ask(now, doubtful);
             changes.extend(self.intake.shared.ledger().tick(now));
             self.decided(changes, now);

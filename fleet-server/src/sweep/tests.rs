@@ -140,6 +140,8 @@ struct World {
     clock: Clock,
     boxes: Vec<SimBox>,
     witness: Targets,
+    /// `[witness] self`
+    own: Vec<String>,
     server: Option<Server>,
     mutes: Book,
     /// Reports that were asked for, sent, and taken.
@@ -181,6 +183,7 @@ impl World {
                 })
                 .collect(),
             witness: Targets::default(),
+            own: vec![],
             server: None,
             mutes: Book::default(),
             taken: 0,
@@ -203,8 +206,10 @@ impl World {
         let wake: Wake = Box::new(move || {
             store.woken.fetch_add(1, Ordering::Relaxed);
         });
+        let mut settings = settings();
+        settings.witness.own.clone_from(&self.own);
         let sweep = Sweep::new(
-            &settings(),
+            &settings,
             infos,
             self.store.loaded(),
             Arc::clone(&self.store),
@@ -598,4 +603,34 @@ async fn a_host_that_answers_its_witness_is_silent_not_dark() {
     );
     let incident = world.store.changes.lock().unwrap()[0].incident.clone();
     assert_eq!(incident.details["witnesses"][0]["answer"], "reachable");
+}
+
+/// They are others' machines, and the receivers' by default: only a fleet of one to three boxes has a use for them.
+#[tokio::test(start_paused = true)]
+async fn only_a_small_fleet_asks_others_about_the_server_itself() {
+    for (fleet, asks) in [(3, true), (10, false)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut world = World::new(fleet);
+        world.kill();
+        world.own = vec![listener.local_addr().unwrap().to_string()];
+        world.start();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        world.run(40).await;
+        let before = asked.load(Ordering::Relaxed);
+        assert!((1..=4).contains(&before), "{before} before anything happened");
+        for _ in 0..10 {
+            world.boxes[0].up = false;
+            world.run(5).await;
+            world.boxes[0].up = true;
+            world.run(10).await;
+        }
+        let more = asked.load(Ordering::Relaxed) - before;
+        assert_eq!(more > 2, asks, "{fleet} boxes: asked {more} times");
+    }
 }

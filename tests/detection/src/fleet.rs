@@ -560,6 +560,7 @@ impl<'a> Fleet<'a> {
         }
         let waiting = must(self.server.desk().store().pending());
         self.post.told.lost = waiting.iter().map(|one| one.count).sum();
+        self.post.told.untold = self.post.untold();
         self.watch.told(self.post.told);
     }
 
@@ -568,6 +569,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn heed(&mut self, turn: &Turn) {
+        self.post.decided(&turn.changes);
         for receiver in 0..self.server.desk().receivers().len() {
             let name = &self.server.desk().receivers()[receiver];
             if turn.rows.iter().any(|row| row.receiver == *name) {

@@ -35,6 +35,7 @@ pub fn broken(outcome: &Outcome<'_>) -> Vec<String> {
     );
     none(ours.missed, "deaths not found");
     none(outcome.sum.told.lost, "notifications lost");
+    none(outcome.sum.told.untold, "pages or ends that nobody was told of");
     none(
         outcome.sum.told.wrong,
         "notifications out of order or without a cause",

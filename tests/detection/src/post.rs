@@ -5,14 +5,15 @@
 //! four side by side, one while the receiver fails, the pause that [`wait_after`] says, the word about a receiver that
 //! failed for a minute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fleet_server::incident::change::Change;
 use fleet_server::liveness::time::Mono;
 use fleet_server::notify::outbox::OutboxRow;
 use fleet_server::notify::retry::{FAILING_AFTER, SendError, wait_after};
 use fleet_server::store::{Store, sqlite::SqliteStore};
-use protocol::incident::EventKind;
+use protocol::incident::{EventKind, Kind, Severity};
 
 use crate::desk::must;
 use crate::dice::Dice;
@@ -40,6 +41,8 @@ pub struct Told {
     pub wrong: u64,
     /// Never taken.
     pub lost: u64,
+    /// Pages that on-call was never told of, and ends that were not told to whoever was told of the opening.
+    pub untold: u64,
 }
 
 impl Told {
@@ -50,6 +53,7 @@ impl Told {
         self.failed += other.failed;
         self.wrong += other.wrong;
         self.lost += other.lost;
+        self.untold += other.untold;
     }
 }
 
@@ -84,6 +88,9 @@ pub struct Post {
     /// When each receiver takes nothing, and whether it answers at all then.
     outages: Vec<Vec<(Mono, Mono)>>,
     dice: Dice,
+    /// Incidents that opened as pages and that somebody else than their own receiver can be told of; and those that ended.
+    pages: BTreeSet<i64>,
+    ended: BTreeSet<i64>,
     /// What was told.
     pub told: Told,
 }
@@ -119,8 +126,36 @@ impl Post {
             lanes: names.iter().map(lane).collect(),
             outages,
             dice,
+            pages: BTreeSet::new(),
+            ended: BTreeSet::new(),
             told: Told::default(),
         }
+    }
+
+    /// What the books decided: held at the end against what receivers have heard, whatever the planner made of it.
+    pub fn decided(&mut self, changes: &[Change]) {
+        for change in changes {
+            let incident = &change.incident;
+            let page = incident.severity == Severity::Page && incident.kind != Kind::ReceiverFailing;
+            match change.event {
+                EventKind::Opened if page => drop(self.pages.insert(incident.id)),
+                EventKind::Resolved => drop(self.ended.insert(incident.id)),
+                EventKind::Opened | EventKind::Updated => {}
+            }
+        }
+    }
+
+    /// Pages that on-call never heard of, and ends that somebody did not hear of who had heard of the opening.
+    pub fn untold(&self) -> u64 {
+        let silent = |id: &&i64| !self.lanes[0].heard.contains_key(id);
+        let unended = |(id, heard): &(&i64, &(u32, bool))| !heard.1 && self.ended.contains(id);
+        let open = self
+            .lanes
+            .iter()
+            .flat_map(|lane| &lane.heard)
+            .filter(unended)
+            .count();
+        (self.pages.iter().filter(silent).count() + open) as u64
     }
 
     /// A receiver's worker looks for something to send. `Some`: when what it sends now is answered, one way or another, and the

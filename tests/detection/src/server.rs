@@ -203,10 +203,10 @@ impl Server {
         self.judge.witness(ix, asked, now, answer);
     }
 
-    /// Whether the server asks about itself: somebody is overdue, or it is blind, or nobody has ever answered.
+    /// Whether the server asks about itself: it must, or nobody has ever answered.
     pub fn is_doubtful(&self, now: Mono) -> bool {
         let proving = !self.judge.own_proven() && now.since(self.started) < PROVING;
-        self.judge.overdue() > 0 || self.judge.blind() || proving
+        self.judge.doubts_its_way() || proving
     }
 
     /// See [`Judge::own_asked`].

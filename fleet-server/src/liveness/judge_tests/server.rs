@@ -374,3 +374,52 @@ fn a_server_that_is_cut_off_calls_no_silent_box_dark() {
     assert!(world.judge.host_lost(BoxIx(0), moment(world.now)));
     assert_eq!(world.state(0), Liveness::Dark);
 }
+
+/// A way that loses most of what it carries makes dead air again and again: that puts nobody's death off for ever.
+#[test]
+fn a_death_is_found_although_who_is_left_is_heard_every_few_seconds() {
+    for (fleet, dead) in [(2, 1), (3, 1), (3, 2), (4, 3)] {
+        let mut world = World::new(&[("", fleet)]);
+        world.run(20 * SECOND);
+        world.kill(0..dead);
+        let last = world.boxes[0].last.since(Mono::START).as_secs_f64();
+        for _ in 0..200 {
+            let next = world.now + 2200 * MS;
+            world.boxes[dead..].iter_mut().for_each(|sim| sim.next = next);
+            world.run(2200 * MS);
+        }
+        let found = world.log.iter().find(|(_, event)| match event {
+            Event::Box(change) => change.ix.at() < dead && matches!(change.what, What::Dark { .. }),
+            Event::Blind { .. } => true,
+            _ => false,
+        });
+        let took = found.map(|(at, _)| at - last);
+        assert!(
+            took.is_some_and(|took| took <= 60.0),
+            "{dead} of {fleet}: {took:?}"
+        );
+    }
+}
+
+/// A box is silent for 5.5 s of its own; then the server hears nobody for 2 s, in which the box would have come back.
+#[test]
+fn of_a_fleet_that_beats_every_two_seconds_nobody_is_dark_by_the_servers_doing() {
+    let mut world = World::new(&[("", 40)]);
+    for at in 0..40 {
+        world.boxes[at].every = 2 * SECOND;
+        world.boxes[at].next = world.now + MS * (at as u32 * 50);
+    }
+    world.run(60 * SECOND);
+    while world.boxes[0].next.since(world.now) < 1900 * MS {
+        world.run(TICK);
+    }
+    let last = world.boxes[0].last;
+    world.boxes[0].cut_until = last + 5500 * MS;
+    while world.now < last + 5200 * MS {
+        world.run(TICK);
+    }
+    let until = last + 7200 * MS;
+    world.boxes.iter_mut().for_each(|sim| sim.cut_until = until);
+    world.run(30 * SECOND);
+    assert_eq!((world.dark(), world.news()), (vec![], Vec::<String>::new()));
+}

@@ -11,7 +11,8 @@
 //! - Whoever was told that an incident opened is told of its end, whatever the routes, mutes and hours say by then; nobody
 //!   else is.
 //! - Whoever was told is told of its changes; while it is muted nobody is.
-//! - At the end of a mute whoever is to know is told, also who knew before it began: it is still open, and nobody has it.
+//! - At the end of a mute whoever is to know is told, also who knew before it began: it is still open, and nobody has it. Who
+//!   heard of it more than once hears so no sooner than ten minutes after the last time, and at a bounded pace over all.
 //! - Acknowledged, or well for now and only held open because it flaps: nobody new is told.
 //! - What a receiver hears first of an incident is that it opened.
 //! - A receiver that fails is not reminded until it takes notifications again, and then once: what waits there stays
@@ -26,7 +27,7 @@ use jiff::Timestamp;
 use protocol::alert::{Alert, VERSION};
 use protocol::incident::{EventKind, Incident, Kind};
 
-use self::wanted::{Due, Entry, Routes, Told, Why};
+use self::wanted::{Again, Due, Entry, Routes, Told, Why};
 use super::outbox::OutboxRow;
 use crate::incident::canary::is_canarys;
 use crate::incident::change::Change;
@@ -49,6 +50,8 @@ pub struct Planner {
     muted: Muted,
     proof: Proof,
     open: BTreeMap<i64, Entry>,
+    /// At what pace incidents were told again whose mutes were over.
+    again: Again,
     looked_at: Timestamp,
     /// Where the last look ended that found more than [`NUDGES`].
     resume_after: i64,
@@ -75,6 +78,7 @@ impl Planner {
             muted: Box::new(|_, _| false),
             proof: Box::new(|_| Vec::new()),
             open: BTreeMap::new(),
+            again: Again::default(),
             looked_at: Timestamp::MIN,
             resume_after: i64::MIN,
         }
@@ -194,7 +198,7 @@ impl Planner {
                 }
                 last = *id;
                 let muted = (self.muted)(&entry.incident, now);
-                let due = entry.look(muted, &mut self.routes, now);
+                let due = entry.look(muted, &mut self.routes, &mut self.again, now);
                 nudges.extend(due.into_iter().map(|due| due.nudge(*id)));
             }
         }

@@ -410,10 +410,8 @@ impl World {
                         "{name} at {} for {change:?}",
                         self.now
                     ),
-                    Some((_, last))
-                        if !case.acked
-                            && wanted.contains(name)
-                            && case.muted_at.is_some_and(|at| *last < at) => {}
+                    Some(told)
+                        if !case.acked && wanted.contains(name) && again_due(case, *told, self.now) => {}
                     Some((_, last)) => {
                         let every = every.expect("a reminder") as i64;
                         assert!(
@@ -456,7 +454,7 @@ impl World {
                 for name in &wanted {
                     let told = case.told.get(name);
                     assert!(
-                        told.is_some_and(|told| case.muted_at.is_none_or(|at| told.1 >= at)),
+                        told.is_some_and(|told| !again_due(case, *told, self.now)),
                         "{name} does not know of {id} at {}, or not since it was muted",
                         self.now
                     );
@@ -484,6 +482,12 @@ impl World {
             }
         }
     }
+}
+
+/// Told before it was muted, and to be told again: at once who was told once, else ten minutes after the last time.
+fn again_due(case: &Case, (first, last): (i64, i64), now: i64) -> bool {
+    let before = case.muted_at.is_some_and(|at| last < at);
+    before && (first == last || last + 600 <= now)
 }
 
 fn active(rules: &[Rule], page: bool, now: i64) -> Option<usize> {

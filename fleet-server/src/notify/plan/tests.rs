@@ -371,3 +371,56 @@ fn a_crowd_of_open_incidents_costs_little_where_nothing_is_due() {
     // 2 ms in a build without optimisation; a loaded machine may take its time.
     assert!(took < Duration::from_millis(200), "{took:?}");
 }
+
+/// Plans what is due from `from` to `to`; the seconds in which somebody was told.
+fn told_again(planner: &mut Planner, muted: &Change, range: std::ops::Range<i64>) -> Vec<i64> {
+    let mut told = Vec::new();
+    for secs in range {
+        for nudge in planner.due(at(secs)) {
+            told.push(secs);
+            let mut again = muted.clone();
+            (again.notify, again.event, again.at) = (true, nudge.event, at(secs));
+            again.to = Audience::Only(nudge.to);
+            planner.plan(&again, at(secs));
+        }
+    }
+    told
+}
+
+fn noted_as_muted(secs: i64) -> Change {
+    let mut muted = change(1, Kind::BoxDark, Severity::Page, EventKind::Updated);
+    (muted.notify, muted.at, muted.incident.opened_at) = (false, at(secs), at(0));
+    let since = at(secs).to_string();
+    muted.incident.details.insert(MUTED_AT.into(), since.into());
+    muted
+}
+
+#[test]
+fn a_clock_that_is_set_back_a_little_in_a_mute_tells_its_end_once() {
+    let mut planner = crowd(1);
+    let muted = noted_as_muted(100);
+    planner.plan(&muted, at(100));
+    // The clock was set back by 45 s; the mute was ended, and a mute that is over is told.
+    let told = told_again(&mut planner, &muted, 60..200);
+    assert!(told.len() <= 2, "{} times: {told:?}", told.len());
+    // Told after its end; then the clock was set back to just before its beginning.
+    let mut planner = crowd(1);
+    planner.plan(&muted, at(100));
+    assert_eq!(told_again(&mut planner, &muted, 180..190), [180]);
+    // (A reminder among them: it goes by the clock as it is now.)
+    let told = told_again(&mut planner, &muted, 60..170);
+    assert!(told.len() <= 2, "{} times: {told:?}", told.len());
+}
+
+/// A box says that it is paused and that it is not, again and again.
+#[test]
+fn mutes_that_come_and_go_all_the_time_tell_nobody_all_the_time() {
+    let mut planner = crowd(1);
+    let mut told = 0;
+    for round in 1..150 {
+        let muted = noted_as_muted(round * 2);
+        planner.plan(&muted, at(round * 2));
+        told += told_again(&mut planner, &muted, round * 2 + 1..round * 2 + 2).len();
+    }
+    assert!(told <= 3, "told {told} times in five minutes");
+}

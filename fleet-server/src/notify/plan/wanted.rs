@@ -6,7 +6,7 @@
 //! last; from then its steps count. That is a function of the incident and the configuration alone, so nothing of it is
 //! kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -19,10 +19,15 @@ use crate::incident::flap::is_held;
 use crate::incident::hand::steps_from;
 use crate::incident::ledger::MUTED_AT;
 use crate::incident::text::duration;
+use crate::liveness::pace::PER_MINUTE;
 use crate::settings::Route;
 
 /// A muted incident is looked at again after so long: whoever takes a mute away need not say so.
 const MUTED_LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// At the ends of mutes somebody is told of the same incident no sooner again than this.
+const AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// See [`Again`].
+const PACE_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// A time that lies ahead by more than this is of a clock that was wrong; by less, of one that is being corrected.
 const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 /// Nothing is due: looked at again after so long nevertheless.
@@ -95,6 +100,23 @@ pub(super) enum Why {
     Open,
     /// They have not heard of it for a while.
     Reminder { open_for: Duration, acked: bool },
+}
+
+/// How many incidents were told again of late because their mute was over: no more a minute than boxes that go dark alone.
+#[derive(Debug, Default)]
+pub(super) struct Again(VecDeque<Timestamp>);
+
+impl Again {
+    fn has_room(&mut self, now: Timestamp) -> bool {
+        let minute_ago = now.saturating_sub(PACE_WINDOW).unwrap_or(Timestamp::MIN);
+        // One that lies ahead is of before the clock was set back.
+        self.0.retain(|at| minute_ago < *at && *at <= now);
+        self.0.len() < PER_MINUTE
+    }
+
+    fn told(&mut self, now: Timestamp) {
+        self.0.push_back(now);
+    }
 }
 
 /// What the active route says.
@@ -237,7 +259,13 @@ impl Entry {
     }
 
     /// What is due now; sets when to look again.
-    pub(super) fn look(&mut self, muted: bool, routes: &mut Routes, now: Timestamp) -> Vec<Due> {
+    pub(super) fn look(
+        &mut self,
+        muted: bool,
+        routes: &mut Routes,
+        pace: &mut Again,
+        now: Timestamp,
+    ) -> Vec<Due> {
         if muted {
             self.next = later(now, MUTED_LOOK);
             return Vec::new();
@@ -248,6 +276,7 @@ impl Entry {
             next = next.min(boundary);
         }
         let mut found: BTreeMap<Why, BTreeSet<String>> = BTreeMap::new();
+        let mut again = false;
         if !self.acked && !self.held {
             next = wanted.next.map_or(next, |step| next.min(step));
             for (name, why) in &wanted.now {
@@ -255,17 +284,24 @@ impl Entry {
                     None if *why == Why::Open && self.muted_at.is_some() => Why::Unmuted,
                     None => *why,
                     // Nobody is told while it is muted: so they heard of it before, and may count on hearing of the end.
-                    Some(told)
-                        if self
-                            .muted_at
-                            .is_some_and(|at| past(told.last, now) < past(at, now)) =>
-                    {
-                        Why::Unmuted
-                    }
-                    Some(_) => continue,
+                    Some(told) => match self.muted_at.map(|at| past(at, now)) {
+                        Some(at) if past(told.last, now) < at => {
+                            let due = again_at(told, at, now);
+                            if due > now || !pace.has_room(now) {
+                                next = next.min(due.max(later(now, MUTED_LOOK)));
+                                continue;
+                            }
+                            again = true;
+                            Why::Unmuted
+                        }
+                        Some(_) | None => continue,
+                    },
                 };
                 found.entry(why).or_default().insert(name.clone());
             }
+        }
+        if again {
+            pace.told(now);
         }
         let (every, among) = if self.acked {
             (wanted.remind_acked, wanted.all)
@@ -387,6 +423,17 @@ impl fmt::Display for Why {
                 write!(f, "reminder: open for {}, {hand}", duration(*open_for))
             }
         }
+    }
+}
+
+/// When who heard of it before it was muted at `muted_at` is to hear that this is over: at once who heard of it once;
+/// otherwise not so soon after the last time, so that mutes that come and go do not page each time. Not before it began: the
+/// clock may have been set back a little since, and what is told before that is told again each time.
+fn again_at(told: &Told, muted_at: Timestamp, now: Timestamp) -> Timestamp {
+    if told.first == told.last {
+        muted_at
+    } else {
+        muted_at.max(later(past(told.last, now), AGAIN))
     }
 }
 

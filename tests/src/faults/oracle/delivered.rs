@@ -139,7 +139,12 @@ fn not_again(history: &History, one: &IncidentDetail, receiver: &ReceiverTruth) 
         };
         receiver.told.iter().filter(of_it)
     };
-    let before = told().any(|told| told.at_ms < perhaps.from_ms - SLACK_MS);
+    // Who heard more than once is told again only minutes later.
+    let revisions: BTreeSet<u32> = told()
+        .filter(|told| told.at_ms <= surely.to_ms)
+        .map(|told| told.alert.revision)
+        .collect();
+    let before = told().any(|told| told.at_ms < perhaps.from_ms - SLACK_MS) && revisions.len() == 1;
     let since = told().any(|told| told.at_ms > surely.to_ms - SLACK_MS);
     let over = perhaps.to_ms + UNMUTED_MS < history.ended_ms;
     // A server that was away all the while never knew of it as muted.
